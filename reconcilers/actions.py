@@ -1,0 +1,79 @@
+"""What a plan may ask for: values, with no way to carry themselves out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from specs.facts import ServingTarget
+from specs.workorders import AnyOrder
+
+
+@dataclass(frozen=True)
+class StartJob:
+    """Start a job, or another attempt of it."""
+
+    order: AnyOrder
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A pull request as it should be. ``key`` decides whether two are the same one."""
+
+    intent: str
+    key: str
+    """sha256 hexadecimal of {repository, branch, path, model, intent, content}."""
+    branch: str
+    path: str
+    """The manifest's path in the repository."""
+    field: str
+    """The only value that the edit may touch, for instance ``spec.release``."""
+    value: object
+    """New value of that field, as plain JSON values in the order they should be written."""
+    title: str
+    body: str
+    message: str
+    """Commit message with trailers."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Evidence: path in the repository to content."""
+    blobs: dict[str, str] = field(default_factory=dict)
+    """Evidence that is in the store: path in the repository to digest."""
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Open a pull request, or bring the one of the same key up to date."""
+
+    proposal: Proposal
+    number: int | None = None
+    """Of the open pull request to update; None to open one."""
+    expected: str | None = None
+    """Commit its branch points at now; None where there is no branch."""
+
+
+@dataclass(frozen=True)
+class CloseProposal:
+    """Close a pull request of ours that is no longer wanted, and delete its branch."""
+
+    number: int
+    branch: str
+    branch_head: str | None
+    reason: str
+    """``AlreadyApplied``, ``Superseded`` or ``Obsolete``; shown in the closing comment."""
+    comment: str
+
+
+@dataclass(frozen=True)
+class RollOut:
+    """Serve a release."""
+
+    target: ServingTarget
+
+
+@dataclass(frozen=True)
+class Withdraw:
+    """Stop serving."""
+
+    name: str
+
+
+Action = StartJob | Propose | CloseProposal | RollOut | Withdraw

@@ -1,0 +1,45 @@
+"""One frozen snapshot of the world, for one ModelSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from specs.facts import JobState, ProposalState, ServingState, SourcedSpec
+from specs.records import ArtifactRecord, ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord, RunRecord
+
+
+@dataclass(frozen=True)
+class DatasetFact:
+    """A data set as the store knows it: there, or not there with a reason and a sentence."""
+
+    digest: str
+    manifest: DatasetManifest | None = None
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a plan may know. Records are looked up by what they are about, never by name or time."""
+
+    source: SourcedSpec
+    verified: bool = True
+    """Whether the spec is in the tracked branch's history."""
+    train: DatasetFact | None = None
+    golden: DatasetFact | None = None
+    runs: Mapping[str, RunRecord] = field(default_factory=dict)
+    """By inputsDigest."""
+    evaluations: Mapping[tuple[str, str], EvaluationRecord] = field(default_factory=dict)
+    """By (subject, golden)."""
+    comparisons: Mapping[tuple[str, str, str], ComparisonRecord] = field(default_factory=dict)
+    """By (subject, baseline, golden)."""
+    exports: Mapping[tuple[str, str], ExportRecord] = field(default_factory=dict)
+    """By (weights, exportDigest)."""
+    artifacts: Mapping[str, ArtifactRecord] = field(default_factory=dict)
+    """By file digest."""
+    jobs: Mapping[str, JobState] = field(default_factory=dict)
+    """By job name."""
+    serving: ServingState | None = None
+    proposals: tuple[ProposalState, ...] = ()
+    """Ours, for this model, in all states, oldest first."""

@@ -1,0 +1,120 @@
+"""What thinking needs from the world, as small Protocols. Adapters satisfy them without importing this file.
+
+Every method raises ``specs.errors.Transient`` when trying again may help and ``specs.errors.Stalled`` when it
+cannot; nothing else on purpose. Every effect may be asked for twice and by two callers at once: the second is a
+no-op that answers like the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from specs.facts import Commit, JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
+from specs.modelspec import ModelKey
+from specs.workorders import AnyOrder
+
+
+class Store(Protocol):
+    """Records and files. What jobs write; the control plane only reads."""
+
+    def read(self, key: str) -> bytes | None:
+        """Give the record's text, or None where there is none."""
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether a file is there (its bytes are checked when it is read)."""
+
+    def read_blob(self, digest: str) -> bytes:
+        """Give a file's bytes, verified; CorruptArtifact where they differ, Stalled ``BlobMissing`` where absent."""
+
+
+class Repository(Protocol):
+    """The git repository that holds the ModelSpecs. Reads objects, never a work tree."""
+
+    def fetch(self) -> str:
+        """Bring the tracked branch up to date and give its newest commit."""
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """Give a file at a commit, or None."""
+
+    def branches(self, prefix: str) -> Mapping[str, str]:
+        """Give branch name to head commit, of branches that begin with ``prefix``, as last fetched."""
+
+    def commit_files(self, base: str, files: Mapping[str, bytes], message: str) -> str:
+        """Make one commit on top of ``base`` and give its name; no branch moves.
+
+        The same arguments give the same commit: author, committer and dates come from configuration and ``base``.
+        """
+
+    def push(self, branch: str, commit: str, expected: str | None) -> None:
+        """Point a branch at ``commit`` if it points at ``expected`` now (None: if it does not exist).
+
+        Transient ``BranchMoved`` where it points elsewhere; no-op where it is at ``commit`` already.
+        """
+
+    def delete_branch(self, branch: str, expected: str) -> None:
+        """Delete a branch if it points at ``expected``; no-op where it is gone."""
+
+    def is_foreign(self, base: str, head: str) -> bool:
+        """Whether ``base..head`` holds a commit that is not ours by author and committer."""
+
+    def conflicts(self, base: str, head: str) -> bool:
+        """Whether merging ``head`` into ``base`` would conflict."""
+
+    def last_change(self, commit: str, path: str) -> Commit:
+        """Give the newest first-parent commit up to ``commit`` that changed ``path``."""
+
+
+class Forge(Protocol):
+    """Pull requests. Never approves, never merges."""
+
+    def list(self) -> Sequence[PullRequest]:
+        """Give our pull requests (head branch begins with ``trunkline/``) in all states, oldest first."""
+
+    def open(self, *, branch: str, title: str, body: str) -> PullRequest:
+        """Open one from ``branch`` to the tracked branch; adopts an open one of the same branch."""
+
+    def update(self, number: int, *, title: str, body: str) -> None:
+        """Set title and body, and look at the branch's head anew."""
+
+    def close(self, number: int, *, comment: str) -> None:
+        """Comment once and close; no-op where it is closed or merged already."""
+
+
+class Jobs(Protocol):
+    """Runs work orders."""
+
+    def state(self, name: str) -> JobState | None:
+        """Give the state of a job, or None where it never started (or was forgotten)."""
+
+    def start(self, order: AnyOrder) -> JobState:
+        """Start an attempt, or adopt the one that runs; QUEUED where there is no room now."""
+
+
+class Servers(Protocol):
+    """Serves releases."""
+
+    def state(self, name: str) -> ServingState | None:
+        """Give what serves under that model name, or None where nothing does."""
+
+    def roll_out(self, target: ServingTarget) -> ServingState:
+        """Ask for a target; what serves now goes on until the target has loaded and proved itself."""
+
+    def withdraw(self, name: str) -> None:
+        """Stop serving a model; no-op where it does not serve."""
+
+    def names(self) -> Sequence[str]:
+        """Give the models that serve now."""
+
+
+class Source(Protocol):
+    """Where ModelSpecs come from."""
+
+    def refresh(self) -> None:
+        """Look again."""
+
+    def keys(self) -> Sequence[ModelKey]:
+        """Give all models, sorted."""
+
+    def get(self, key: ModelKey) -> SourcedSpec | None:
+        """Give one model's text and origin."""

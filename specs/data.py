@@ -1,0 +1,78 @@
+"""``spec.data``: where the pictures come from, pinned by digest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from specs.base import Number, Section
+from specs.digests import Digest, PlainText
+
+DvcDigest = Annotated[str, StringConstraints(pattern=r"^md5:[0-9a-f]{32}(\.dir)?$")]
+
+
+class UriSource(Section):
+    """A data set that a URL names: ``store://NAME`` for one that ``trunkline data add`` put into the store."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*://[^\s]+$", max_length=2048)]
+    """For people and for fetching; the digest decides what the bytes must be."""
+    digest: Digest | None = None
+    """Digest of the data set's manifest, printed by ``trunkline data add``."""
+
+
+class DvcSource(Section):
+    """A data set that a DVC pointer file in a git repository names."""
+
+    repo_url: Annotated[str, Field(alias="repoURL", min_length=1, max_length=2048)]
+    target_revision: Annotated[PlainText, Field(min_length=1, max_length=256)]
+    path: Annotated[PlainText, Field(min_length=1, max_length=1024)]
+    digest: DvcDigest | None = None
+
+
+class PlatformSource(Section):
+    """A data set version on the Ultralytics Platform."""
+
+    uri: Annotated[str, StringConstraints(pattern=r"^ul://[^/\s]+/datasets/[^/\s]+$")]
+    version: Annotated[int, Field(ge=1)] | None = None
+    digest: PlainText | None = None
+
+
+class Source(Section):
+    """Exactly one way to name a data set."""
+
+    uri: UriSource | None = None
+    dvc: DvcSource | None = None
+    platform: PlatformSource | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [kind for kind in ("uri", "dvc", "platform") if getattr(self, kind) is not None]
+        if len(given) != 1:
+            msg = f"give exactly one of uri, dvc, platform; found {', '.join(given) or 'none'}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def digest(self) -> str | None:
+        """What the bytes must be, or None while the reference is not pinned."""
+        source = self.uri or self.dvc or self.platform
+        return source.digest if source else None
+
+
+class Expectations(Section):
+    """What the training data must look like before any compute is spent on it."""
+
+    min_images: Annotated[int, Field(ge=1)] | None = None
+    classes: Annotated[list[PlainText], Field(min_length=1)] | None = None
+    """Class names, in any order; all of them and no others."""
+    max_class_imbalance: Annotated[Number, Field(ge=1)] | None = None
+    """Largest class count divided by smallest."""
+
+
+class Data(Section):
+    """Training data, and a frozen golden set that is only ever measured on."""
+
+    train: Source
+    golden: Source | None = None
+    expect: Expectations | None = None

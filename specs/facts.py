@@ -1,0 +1,137 @@
+"""Facts about the world, as frozen values that adapters give and plans read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from specs.modelspec import ModelKey
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit of the tracked branch. ``when`` is Unix time, seconds, of the committer."""
+
+    sha: str
+    author: str
+    when: int
+    subject: str
+    trailers: tuple[tuple[str, str], ...] = ()
+
+
+class JobPhase(StrEnum):
+    """Where a job stands. There is no "succeeded": the record says that."""
+
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    ENDED = "Ended"
+    """No process is left; whether it did its work, only the record tells."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job as its runtime knows it."""
+
+    name: str
+    phase: JobPhase
+    attempts: int = 1
+    exit_code: int | None = None
+    """Of the last attempt; None while it runs and where it was never learned (killed with its agent)."""
+    reason: str = ""
+    """CamelCase: ``Killed``, ``OutOfMemory``, ``DeadlineExceeded``, ``Error`` …"""
+    message: str = ""
+    """Last words of its log."""
+    started: float = 0.0
+    ended: float = 0.0
+    """Unix time, seconds; 0 where unknown."""
+
+
+@dataclass(frozen=True)
+class ServingTarget:
+    """What must serve: one export of one release."""
+
+    name: str
+    """Model name at the server."""
+    version: int
+    run: str
+    weights: str
+    file: str
+    """Digest of the export."""
+
+
+@dataclass(frozen=True)
+class ServingState:
+    """What does serve."""
+
+    name: str
+    ready: bool
+    version: int | None = None
+    file: str | None = None
+    url: str = ""
+    failed_file: str | None = None
+    """Digest of the last export that could not be loaded, until another one is asked for."""
+    failure: str = ""
+
+
+class PullState(StrEnum):
+    """A pull request is in one of these."""
+
+    OPEN = "open"
+    MERGED = "merged"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request as its forge knows it."""
+
+    number: int
+    state: PullState
+    branch: str
+    head: str
+    """Commit the branch pointed at when last seen (for merged and closed ones: at the end)."""
+    base: str
+    """Target branch."""
+    title: str
+    body: str
+    author: str = ""
+    opened: int = 0
+    closed: int = 0
+    """Unix time, seconds; 0 where it has not happened."""
+    merge_commit: str | None = None
+    merged_by: str = ""
+    url: str = ""
+    comments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProposalState:
+    """One of our pull requests, and what git says about its branch."""
+
+    pull: PullRequest
+    intent: str
+    key: str
+    """First 12 hexadecimal digits."""
+    foreign: bool = False
+    """Somebody else committed to the branch, or moved it: hands off."""
+    conflicted: bool = False
+    branch_head: str | None = None
+    """Commit the branch points at now; None where it was deleted."""
+
+
+@dataclass(frozen=True)
+class SourcedSpec:
+    """A ModelSpec's text where it was found."""
+
+    key: ModelKey
+    path: str
+    text: str
+    head: str
+    """Commit of the tracked branch that was read."""
+    changed: Commit
+    """Last commit that changed the file."""
+    line: int = 1
+    repository: str = ""
+    branch: str = "main"
+    last_version: int = 0
+    """Highest release version that the tracked branch ever named for this model."""

@@ -1,0 +1,124 @@
+"""ModelSpec: one model, from data to monitoring, as one resource of the Kubernetes API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from specs.base import Name, Section
+from specs.data import Data
+from specs.digests import digest_of
+from specs.exports import Export, Gate
+from specs.monitoring import Labelling, Monitoring, Triggers
+from specs.release import Policy, Release
+from specs.serving import Serving
+from specs.training import BaseModelFile, Tracking, Training, Tuning
+
+API_VERSION = "trunkline.dev/v1alpha1"
+KIND = "ModelSpec"
+Task = Literal["detect", "segment", "classify", "pose", "obb"]
+
+MAIN_METRIC: dict[str, str] = {
+    "classify": "metrics/accuracy_top1",
+    "detect": "metrics/mAP50-95(B)",
+    "segment": "metrics/mAP50-95(M)",
+    "pose": "metrics/mAP50-95(P)",
+    "obb": "metrics/mAP50-95(B)",
+}
+"""The metric that parity and summaries mean when the spec names none."""
+
+
+class ModelKey(NamedTuple):
+    """Namespace and name: what tells one model from another."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Spec(Section):
+    """What a team asks for."""
+
+    task: Task
+    suspend: bool = False
+    data: Data
+    training: Training
+    tuning: Tuning | None = None
+    tracking: Tracking | None = None
+    exports: Annotated[list[Export], Field(min_length=1)]
+    gates: list[Gate] = []
+    serving: Serving | None = None
+    monitoring: Monitoring | None = None
+    triggers: Triggers | None = None
+    labelling: Labelling | None = None
+    release: Release | None = None
+    policy: Policy | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = [export.name for export in self.exports]
+        for what, given in (("exports", names), ("gates", [gate.name for gate in self.gates])):
+            twice = sorted({name for name in given if given.count(name) > 1})
+            if twice:
+                msg = f"{what}: {', '.join(twice)} is given twice; names must differ"
+                raise ValueError(msg)
+        wanted = {gate.export for gate in self.gates if gate.export} | ({self.serving.export} if self.serving else set())
+        unknown = sorted(wanted - set(names))
+        if unknown:
+            msg = f"no export is named {', '.join(unknown)}; spec.exports has {', '.join(names)}"
+            raise ValueError(msg)
+        quality = [gate.name for gate in self.gates if gate.needs_golden]
+        if quality and self.data.golden is None:
+            msg = f"gates {', '.join(quality)} measure quality, which needs spec.data.golden"
+            raise ValueError(msg)
+        return self
+
+    def inputs(self) -> dict[str, Any]:
+        """Give everything that decides the weights, as plain JSON values; their digest is the inputsDigest."""
+        model = self.training.model
+        inputs: dict[str, Any] = {
+            "v": 1,
+            "task": self.task,
+            "data": self.data.train.digest,
+            "model": {"digest": model.uri.digest} if isinstance(model, BaseModelFile) else {"name": model},
+            "args": dict(self.training.args),
+            "nonce": self.training.nonce,
+        }
+        if self.training.runtime is not None:
+            inputs["runtime"] = self.training.runtime
+        return inputs
+
+    @property
+    def inputs_digest(self) -> str:
+        """The name of the run that this spec asks for."""
+        return digest_of(self.inputs())
+
+    @property
+    def image_size(self) -> Any:
+        """``imgsz`` of training, which evaluation and export share; None means the trainer's default."""
+        return self.training.args.get("imgsz")
+
+
+class Metadata(Section):
+    """The part of Kubernetes object metadata that means something here; the rest is kept and ignored."""
+
+    model_config = ConfigDict(extra="allow")
+    name: Name
+    namespace: Name = "default"
+
+
+class ModelSpec(Section):
+    """The custom resource."""
+
+    api_version: Literal["trunkline.dev/v1alpha1"]
+    kind: Literal["ModelSpec"]
+    metadata: Metadata
+    spec: Spec
+
+    @property
+    def key(self) -> ModelKey:
+        """Namespace and name."""
+        return ModelKey(self.metadata.namespace, self.metadata.name)

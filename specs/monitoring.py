@@ -1,0 +1,73 @@
+"""``spec.monitoring``, ``spec.triggers`` and ``spec.labelling``: watching live traffic and learning from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from specs.base import Duration, Fraction, Name, Number, Section
+
+Method = Literal["psi", "js", "ks", "wasserstein"]
+
+
+class Signal(Section):
+    """A watched statement about live traffic."""
+
+    name: Name
+    type: Literal["Confidence", "EstimatedAccuracy", "Accuracy", "Input", "Classes", "Latency", "ErrorRate"]
+    method: Method | None = None
+    feature: Literal["brightness", "contrast", "sharpness", "size"] | None = None
+    quantile: Fraction | None = None
+    min: Number | None = None
+    max: Number | Duration | None = None
+    """A number, or a duration for latencies."""
+
+
+class Monitoring(Section):
+    """Signals over windows of traffic."""
+
+    window: Duration
+    signals: Annotated[list[Signal], Field(min_length=1)]
+    min_samples: Annotated[int, Field(ge=1)] | None = None
+    for_windows: Annotated[int, Field(ge=1)] | None = None
+
+
+class AllOf(Section):
+    """Signals that must hold together."""
+
+    all_of: Annotated[list[Name], Field(min_length=1)]
+
+
+class Require(Section):
+    """What must be there before a trigger may open a pull request."""
+
+    new_labels: Annotated[int, Field(ge=1)] | None = None
+
+
+class Triggers(Section):
+    """When Trunkline may ask for a retraining, always by pull request."""
+
+    on_signal: list[Name | AllOf] | None = None
+    on_data: bool | None = None
+    schedule: Annotated[str, Field(pattern=r"^\S+ \S+ \S+ \S+ \S+$")] | None = None
+    """A cron line of five fields, UTC."""
+    require: Require | None = None
+    cooldown: Duration | None = None
+
+
+class ConfidenceBand(Section):
+    """Predictions in this band are uncertain."""
+
+    min: Fraction
+    max: Fraction
+
+
+class Labelling(Section):
+    """Which live pictures are kept for people to label."""
+
+    confidence: ConfidenceBand | None = None
+    zero_detections: bool | None = None
+    random_percent: Annotated[Number, Field(ge=0, le=100)] | None = None
+    max_per_day: Annotated[int, Field(ge=0)] | None = None
+    queue: dict[Literal["directory", "labelStudio", "cvat"], dict[str, Any]] | None = None

@@ -1,0 +1,37 @@
+"""Names derived from what they stand for, so that "already exists" means "already done"."""
+
+from __future__ import annotations
+
+import re
+
+BRANCH_PREFIX = "trunkline/"
+INTENTS = ("promote", "retrain", "bump-data", "tune", "rollback")
+_BRANCH = re.compile(r"trunkline/(promote|retrain|bump-data|tune|rollback)/([a-z0-9-]+)\.([a-z0-9-]+)/([0-9a-f]{12})")
+
+
+def job_name(kind: str, model: str, key12: str) -> str:
+    """Name a job: a DNS label of at most 63 characters that ends with the key."""
+    room = 63 - len(kind) - len(key12) - 2
+    name = model.rpartition("/")[2][:room].strip("-")
+    return f"{kind}-{name}-{key12}"
+
+
+def proposal_branch(intent: str, namespace: str, name: str, key: str) -> str:
+    """Name a proposal's branch: ``trunkline/<intent>/<ns>.<name>/<key12>``."""
+    return f"{BRANCH_PREFIX}{intent}/{namespace}.{name}/{key[:12]}"
+
+
+def parse_branch(branch: str) -> tuple[str, str, str, str] | None:
+    """Give (intent, namespace, name, key12) of a proposal branch; None for any other branch."""
+    match = _BRANCH.fullmatch(branch)
+    return (match[1], match[2], match[3], match[4]) if match else None
+
+
+def evidence_dir(namespace: str, name: str, version: int) -> str:
+    """Folder in the repository that holds the evidence of a release."""
+    return f"evidence/{namespace}.{name}/v{version}"
+
+
+def serving_name(namespace: str, name: str) -> str:
+    """Name of the model at the server: clients of the default namespace need not say so."""
+    return name if namespace == "default" else f"{namespace}.{name}"

@@ -1,0 +1,133 @@
+"""Status: a cache that people and programs read. The words here are API; everything in it can be computed again."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class ConditionType(StrEnum):
+    """Names of conditions. ``Reconciling`` and ``Stalled`` are there only while true (kstatus)."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    SOURCE_VERIFIED = "SourceVerified"
+    DATA_READY = "DataReady"
+    TRAINED = "Trained"
+    EVALUATED = "Evaluated"
+    EXPORTED = "Exported"
+    GATES_PASSED = "GatesPassed"
+    PROPOSED = "Proposed"
+    SERVING = "Serving"
+
+
+class Reason(StrEnum):
+    """Why a condition is what it is. CamelCase, stable, documented in docs/conditions.md."""
+
+    AS_DESIRED = "AsDesired"
+    SUSPENDED = "Suspended"
+    INTERNAL_ERROR = "InternalError"
+    RETRYING = "ProgressingWithRetry"
+    INVALID_MANIFEST = "InvalidManifest"
+    DUPLICATE_NAME = "DuplicateName"
+    NOT_IN_GIT = "NotInGit"
+    IN_GIT = "InGit"
+    DATA_NOT_PINNED = "DataNotPinned"
+    DATA_UNSUPPORTED = "DataSourceUnsupported"
+    DATA_MISSING = "DataMissing"
+    DATA_CORRUPT = "DataCorrupt"
+    DATA_UNEXPECTED = "DataUnexpected"
+    DATA_LEAKAGE = "GoldenLeakage"
+    DATA_VERIFIED = "DataVerified"
+    NOT_SUPPORTED = "NotSupported"
+    TRAINING = "Training"
+    TRAINED = "RunSucceeded"
+    TRAINING_FAILED = "TrainingFailed"
+    JOB_FAILED = "JobFailed"
+    QUEUED = "Queued"
+    EVALUATING = "Evaluating"
+    EVALUATED = "EvaluationDone"
+    NO_GOLDEN = "NoGoldenSet"
+    EXPORTING = "Exporting"
+    EXPORTED = "ExportsDone"
+    EXPORT_FAILED = "ExportFailed"
+    GATES_PASSED = "GatesPassed"
+    GATE_FAILED = "GateFailed"
+    PARITY_FAILED = "ParityFailed"
+    PULL_REQUEST_OPEN = "PullRequestOpen"
+    RELEASED = "CandidateReleased"
+    HELD = "OnHold"
+    DENIED = "RunDenied"
+    REJECTED = "ProposalRejected"
+    REVERTED = "ReleaseReverted"
+    DETACHED = "ProposalDetached"
+    UNSAFE_EDIT = "UnsafeEdit"
+    TOO_MANY_PROPOSALS = "TooManyProposals"
+    NOT_RELEASED = "NotReleased"
+    NO_SERVING = "NothingToServe"
+    ROLLING_OUT = "RollingOut"
+    SERVING = "ReleaseServing"
+    RELEASE_UNKNOWN = "ReleaseUnknown"
+    ROLLOUT_FAILED = "RolloutFailed"
+    FALLBACK = "FallbackToPrevious"
+
+
+class _Camel(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class Condition(_Camel):
+    """One statement about the model, in the shape of Kubernetes' metav1.Condition."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
+    message: Annotated[str, Field(max_length=32768)] = ""
+    observed_generation: int = 0
+    last_transition_time: str = ""
+
+
+class ServingStatus(_Camel):
+    """What answers requests now."""
+
+    version: int | None = None
+    file: str | None = None
+    url: str = ""
+
+
+class ProposalStatus(_Camel):
+    """An open pull request of ours."""
+
+    number: int
+    intent: str
+    branch: str
+    url: str = ""
+
+
+class ModelStatus(_Camel):
+    """``status`` of a ModelSpec."""
+
+    observed_generation: int = -1
+    commit: str = ""
+    """Commit whose desired state this describes."""
+    inputs_digest: str = ""
+    candidate: str = ""
+    """Digest of the candidate's weights."""
+    metrics: dict[str, float] = {}
+    """The candidate's, on golden."""
+    version: int | None = None
+    """Of the pinned release."""
+    serving: ServingStatus | None = None
+    proposals: list[ProposalStatus] = []
+    jobs: list[str] = []
+    summary: str = ""
+    """One line for people."""
+    conditions: list[Condition] = []
+
+    def condition(self, type_: ConditionType) -> Condition | None:
+        """Give the condition of that type, or None."""
+        return next((c for c in self.conditions if c.type == type_), None)
