@@ -1,0 +1,61 @@
+"""For tests about life and death: who lives, waiting for things to come true, dying at a chosen line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+
+def until(true: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until something is true; fail where it does not become so."""
+    give_up = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up, "it never came true"
+        time.sleep(0.02)
+
+
+def alive_with(variable: str, value: str) -> list[int]:
+    """Give the numbers of the living processes that have an environment variable of that value."""
+    mark = f"{variable}={value}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:
+            continue  # gone meanwhile
+    return found
+
+
+def die_at_line(number: int, act: Callable[[], object], *, of: str) -> bool:
+    """Do something in a forked process that dies by SIGKILL before its n-th line of our code; whether it came so far.
+
+    ``of`` is the folder or file whose lines count. Comprehensions do not: their number of lines hangs on the machine.
+    """
+    child = os.fork()
+    if child == 0:
+        left = number
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal left
+            code = frame.f_code
+            if f"/{of}" not in code.co_filename or code.co_name.startswith("<"):
+                return None
+            if event == "line":
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] != 0
