@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 from specs.facts import ServingTarget
 from specs.workorders import AnyOrder
@@ -33,9 +34,9 @@ class Proposal:
     body: str
     message: str
     """Commit message with trailers."""
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
     """Evidence: path in the repository to content."""
-    blobs: dict[str, str] = field(default_factory=dict)
+    blobs: dict[str, str] = dataclasses.field(default_factory=dict)
     """Evidence that is in the store: path in the repository to digest."""
 
 
@@ -63,6 +64,14 @@ class CloseProposal:
 
 
 @dataclass(frozen=True)
+class DeleteBranch:
+    """Delete a branch of ours that no open pull request needs: one of the effects before was cut off."""
+
+    branch: str
+    head: str
+
+
+@dataclass(frozen=True)
 class RollOut:
     """Serve a release."""
 
@@ -76,4 +85,4 @@ class Withdraw:
     name: str
 
 
-Action = StartJob | Propose | CloseProposal | RollOut | Withdraw
+Action = StartJob | Propose | CloseProposal | DeleteBranch | RollOut | Withdraw

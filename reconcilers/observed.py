@@ -28,6 +28,8 @@ class Observed:
     """Whether the spec is in the tracked branch's history."""
     train: DatasetFact | None = None
     golden: DatasetFact | None = None
+    shared_pictures: tuple[str, ...] = ()
+    """Golden pictures that are in the training data as well, by path in golden. Counted once, not in every plan."""
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
     """By inputsDigest."""
     evaluations: Mapping[tuple[str, str], EvaluationRecord] = field(default_factory=dict)
@@ -43,3 +45,7 @@ class Observed:
     serving: ServingState | None = None
     proposals: tuple[ProposalState, ...] = ()
     """Ours, for this model, in all states, oldest first."""
+    branches: Mapping[str, str] = field(default_factory=dict)
+    """Our branches for this model: name to head commit."""
+    leftovers: Mapping[str, str] = field(default_factory=dict)
+    """Those of them that no open pull request needs and nobody else committed to."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from specs.errors import Problem
 from specs.facts import Commit, JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
 from specs.modelspec import ModelKey
 from specs.workorders import AnyOrder
@@ -118,3 +119,11 @@ class Source(Protocol):
 
     def get(self, key: ModelKey) -> SourcedSpec | None:
         """Give one model's text and origin."""
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """Everything that is wrong with any file."""
+
+    @property
+    def broken(self) -> Mapping[ModelKey, tuple[Problem, ...]]:
+        """Models that are wanted but cannot be acted on; what serves for them goes on serving."""

@@ -1,0 +1,84 @@
+"""What every step of a plan reads, and what every step answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from reconcilers.actions import Action
+from reconcilers.observed import Observed
+from specs.modelspec import ModelKey, Spec
+from specs.records import RunRecord
+from specs.status import ConditionType, Reason
+from specs.workorders import export_digest
+
+
+class Verdict(Enum):
+    """How a step ends, and what follows for the steps after it."""
+
+    DONE = "done"
+    """As desired; go on."""
+    WAIT = "wait"
+    """Work is under way; look again."""
+    STOP = "stop"
+    """A person must act (Stalled)."""
+    REST = "rest"
+    """Nothing more to do, and that is what people decided (reverted, held, taken over, not released)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's answer: a condition, what to do, and whether the next step may look."""
+
+    type: ConditionType
+    verdict: Verdict
+    reason: Reason
+    message: str = ""
+    actions: tuple[Action, ...] = ()
+    after: float = 0.0
+    """Seconds until looking again is useful; 0 means the host's own pace."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One model, one look at the world, one moment (Unix time, seconds)."""
+
+    key: ModelKey
+    spec: Spec
+    observed: Observed
+    now: float
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """The name of the candidate's run. Steps ask for it often, so it is computed once."""
+        return self.spec.inputs_digest
+
+    @property
+    def run(self) -> RunRecord | None:
+        """The candidate: the run that the current inputs ask for."""
+        return self.observed.runs.get(self.inputs_digest)
+
+    @cached_property
+    def weights(self) -> str | None:
+        """Digest of the candidate's weights."""
+        run = self.run
+        return run.weights if run and run.status == "Succeeded" else None
+
+    @cached_property
+    def champion(self) -> str | None:
+        """Digest of the released weights, where they are not the candidate's own."""
+        release = self.spec.release
+        return release.weights if release and release.weights != self.weights else None
+
+    @cached_property
+    def golden(self) -> str | None:
+        """Digest of the golden set's manifest; None while it is not pinned, or of a kind that has no manifest."""
+        source = self.spec.data.golden
+        return source.uri.digest if source and source.uri else None
+
+    @cached_property
+    def export_digests(self) -> dict[str, str]:
+        """Export name to the digest that names its way of exporting."""
+        size = self.spec.image_size
+        return {export.name: export_digest(export.format, export.args, size) for export in self.spec.exports}

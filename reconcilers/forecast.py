@@ -1,0 +1,147 @@
+"""What would happen: the plan, asked again and again in a world where every job succeeds. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reconcilers.actions import Action, Propose, RollOut, StartJob, Withdraw
+from reconcilers.context import Verdict
+from reconcilers.observed import Observed
+from reconcilers.plan import plan
+from specs.digests import digest_of, short
+from specs.facts import PullState, ServingState
+from specs.modelspec import ModelKey, Spec
+from specs.records import ComparisonRecord, EvaluationRecord, ExportRecord, RunRecord
+from specs.status import ConditionType as Type
+from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, TrainOrder, export_digest
+
+_ROUNDS = 12
+_MEASURES = "measures on golden"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What merging does: short phrases in order, the gates that will decide, and where it stops."""
+
+    effects: tuple[str, ...]
+    gates: tuple[str, ...] = ()
+    stopped: str = ""
+    """Why it does not get further, where a person must act first."""
+    suspended: bool = False
+    """Nothing of this happens before ``spec.suspend`` is false."""
+
+    @property
+    def sentence(self) -> str:
+        """One line, such as ``retrains; re-exports onnx``."""
+        text = "; ".join(self.effects) or "nothing changes"
+        return f"nothing while suspended; without that: {text}" if self.suspended else text
+
+
+def forecast(key: ModelKey, spec: Spec, observed: Observed, now: float, *, again: bool = False) -> Forecast:
+    """Say what reconciling ``spec`` in this world leads to, up to the question that only measuring answers.
+
+    ``again`` chooses the words: what a model had before is done *again* (retrains, re-exports). Jobs go well; open
+    proposals are left out, since what is being asked about may be one of them.
+    """
+    effects: list[str] = []
+    decided_before = tuple(p for p in observed.proposals if p.pull.state is not PullState.OPEN)
+    world = replace(observed, jobs={}, proposals=decided_before, branches={}, leftovers={})
+    imagined, judged = False, bool(spec.gates) or any(export.parity for export in spec.exports)
+    for _ in range(_ROUNDS):
+        decided = plan(key, spec, world, now)
+        if imagined and judged and decided.step(Type.GATES_PASSED) is not None:
+            effects.append("then the gates decide whether a release is proposed")
+            return Forecast(_told(effects), _gate_lines(spec), suspended=spec.suspend)
+        if not decided.intended:
+            stops = "; ".join(step.message for step in decided.steps if step.verdict is Verdict.STOP)
+            return Forecast(_told(effects), stopped=stops, suspended=spec.suspend)
+        for action in decided.intended:
+            effects.append(_phrase(action, spec, again=again))
+            world = _assume(world, action)
+        imagined = imagined or any(isinstance(action, StartJob) for action in decided.intended)
+        if any(isinstance(action, Propose) for action in decided.intended):
+            break
+    return Forecast(_told(effects), suspended=spec.suspend)
+
+
+_MEASURES = "measures on golden"
+
+
+def _told(phrases: list[str]) -> tuple[str, ...]:
+    """Give each phrase once; measuring what was just made goes without saying."""
+    told = tuple(phrase for phrase in dict.fromkeys(phrases) if phrase)
+    made = any(phrase.startswith(("trains", "retrains", "exports", "re-exports")) for phrase in told)
+    return tuple(phrase for phrase in told if not (made and phrase == _MEASURES))
+
+
+def _gate_lines(spec: Spec) -> tuple[str, ...]:
+    lines = []
+    for gate in spec.gates:
+        bound = (
+            f">= {gate.min:g}" if gate.min is not None
+            else f"<= {gate.max:g}" if gate.max is not None
+            else f"at most {gate.max_regression:g} worse than the champion"
+        )  # fmt: skip
+        lines.append(f"{gate.name}: {gate.metric} {bound}")
+    return tuple(lines)
+
+
+def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
+    """Say an effect in a few words."""
+    if isinstance(action, RollOut):
+        return f"serves v{action.target.version}"
+    if isinstance(action, Withdraw):
+        return "stops serving"
+    if isinstance(action, Propose):
+        return f"proposes to {action.proposal.intent}"
+    order = action.order if isinstance(action, StartJob) else None
+    if isinstance(order, TrainOrder):
+        return "retrains" if again else "trains"
+    if isinstance(order, ExportOrder):
+        digests = {e.name: export_digest(e.format, e.args, spec.image_size) for e in spec.exports}
+        names = ", ".join(name for name, digest in digests.items() if digest == order.export_digest)
+        return f"{'re-exports' if again else 'exports'} {names}"
+    return _MEASURES if isinstance(order, (EvaluateOrder, CompareOrder)) else ""
+
+
+_IMAGINED = "imagined"
+
+
+def _assume(world: Observed, action: Action) -> Observed:
+    """Give the world after an action went well."""
+    if isinstance(action, RollOut):
+        target = action.target
+        return replace(world, serving=ServingState(target.name, True, target.version, target.file))
+    if isinstance(action, Withdraw):
+        return replace(world, serving=None)
+    return _assume_job(world, action.order) if isinstance(action, StartJob) else world
+
+
+def _assume_job(world: Observed, order: AnyOrder) -> Observed:
+    if isinstance(order, TrainOrder):
+        weights = digest_of(["imagined weights", short(order.inputs_digest)])
+        run = RunRecord(
+            inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=_IMAGINED,
+            commit=order.commit, weights=weights,
+        )  # fmt: skip
+        return replace(world, runs={**world.runs, order.inputs_digest: run})
+    if isinstance(order, ExportOrder):
+        file = digest_of(["imagined file", order.weights, order.export_digest])
+        export = ExportRecord(
+            weights=order.weights, export_digest=order.export_digest, format=order.format, args=order.args,
+            status="Succeeded", file=file,
+        )  # fmt: skip
+        done = replace(world, exports={**world.exports, (order.weights, order.export_digest): export})
+        return _assume_measured(done, file, order.golden) if order.golden else done
+    if isinstance(order, EvaluateOrder):
+        return _assume_measured(world, order.subject, order.golden)
+    comparison = ComparisonRecord(
+        subject=order.subject, baseline=order.baseline, golden=order.golden, n=0, differences={}
+    )
+    key = (order.subject, order.baseline, order.golden)
+    return replace(world, comparisons={**world.comparisons, key: comparison})
+
+
+def _assume_measured(world: Observed, subject: str, golden: str) -> Observed:
+    record = EvaluationRecord(subject=subject, golden=golden, n=0, values={}, per_image=digest_of("imagined"))
+    return replace(world, evaluations={**world.evaluations, (subject, golden): record})

@@ -1,0 +1,72 @@
+"""One pass over one model: look, decide, do, say. Never raises for expected trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from reconcilers.apply import Applier, Trouble
+from reconcilers.context import Context
+from reconcilers.observe import Observer, Shared
+from reconcilers.plan import Plan, plan
+from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
+from reconcilers.summary import summarize, trouble_status
+from specs.errors import Transient, TrunklineError
+from specs.facts import SourcedSpec
+from specs.manifest import parse
+from specs.status import ModelStatus
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The world, as thinking knows it."""
+
+    store: Store
+    repository: Repository
+    forge: Forge
+    jobs: Jobs
+    servers: Servers
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a pass came to."""
+
+    status: ModelStatus
+    acted: bool = False
+    """Whether anything was done, so that looking again at once is worth while."""
+    retry: bool = False
+    """Whether something was in the way that may go away by itself."""
+    after: float = 0.0
+    """Seconds until looking again is useful; 0 means the host's own pace."""
+    plan: Plan | None = None
+
+
+class Reconciler:
+    """Closes the gap between what git asks for and what there is, one step at a time."""
+
+    def __init__(self, ports: Ports, clock: Callable[[], float]) -> None:
+        self.observer = Observer(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
+        self._applier = Applier(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
+        self._clock = clock
+
+    def share(self) -> Shared:
+        """Look once at what all models share; Transient or Stalled where that fails."""
+        return self.observer.share()
+
+    def run(self, source: SourcedSpec, shared: Shared, previous: ModelStatus) -> Result:
+        """Reconcile one model once."""
+        now = self._clock()
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            spec = parse(source.text, source.path, source.key).model.spec
+            observed = self.observer.observe(source, spec, shared)
+        except TrunklineError as error:
+            return Result(trouble_status(error, previous, stamp), retry=isinstance(error, Transient))
+        ctx = Context(source.key, spec, observed, now)
+        decided = plan(source.key, spec, observed, now)
+        troubles: tuple[Trouble, ...] = self._applier.apply(source, decided.actions)
+        status = summarize(ctx, decided, troubles, previous, stamp)
+        retry = any(isinstance(trouble.error, Transient) for trouble in troubles)
+        return Result(status, len(troubles) < len(decided.actions), retry, decided.after, decided)

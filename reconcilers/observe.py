@@ -1,0 +1,267 @@
+"""Looking at the world: ports in, one frozen snapshot out. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from reconcilers import orders
+from reconcilers.context import Context
+from reconcilers.observed import DatasetFact, Observed
+from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
+from specs.data import Source
+from specs.digests import digest_bytes
+from specs.errors import Stalled
+from specs.facts import ProposalState, PullRequest, PullState, SourcedSpec
+from specs.modelspec import ModelKey, Spec
+from specs.names import BRANCH_PREFIX, parse_branch, serving_name
+from specs.records import (
+    ArtifactRecord,
+    ComparisonRecord,
+    DatasetManifest,
+    EvaluationRecord,
+    ExportRecord,
+    Record,
+    RunRecord,
+    artifact_key,
+    comparison_key,
+    dataset_key,
+    evaluation_key,
+    export_key,
+    run_key,
+)  # fmt: skip
+from specs.status import Reason
+from specs.workorders import export_digest
+
+R = TypeVar("R", bound=Record)
+_CACHE_SIZE = 20_000
+
+
+class Records:
+    """Typed records of the store. Those that are there never change, so they are read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, Record] = {}
+        self._shared: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def get(self, key: str, type_: type[R]) -> R | None:
+        """Give a record, or None; Stalled ``CorruptRecord`` where the text is not one."""
+        known = self._known.get(key)
+        if isinstance(known, type_):
+            return known
+        data = self._store.read(key)
+        if data is None:
+            return None
+        try:
+            record = type_.decode(data)
+        except ValidationError as error:
+            text = f"{key} in the store is not a {type_.__name__}: {error.error_count()} fields are wrong; remove it"
+            raise Stalled("CorruptRecord", text) from error
+        flaw = _flaw(key, record)
+        if flaw:
+            raise Stalled("CorruptRecord", f"{key} in the store {flaw}; remove it, and it is made again")
+        if len(self._known) >= _CACHE_SIZE:
+            self._known.clear()
+        self._known[key] = record
+        return record
+
+    def shared_pictures(self, train: DatasetFact | None, golden: DatasetFact | None) -> tuple[str, ...]:
+        """Give the golden pictures that are in the training data as well."""
+        if train is None or golden is None or train.manifest is None or golden.manifest is None:
+            return ()
+        pair = (train.digest, golden.digest)
+        if pair not in self._shared:
+            self._shared[pair] = shared_pictures(train.manifest, golden.manifest)
+        return self._shared[pair]
+
+    def dataset(self, digest: str) -> DatasetFact:
+        """Look up a data set's manifest and check it against the digest that names it."""
+        key = dataset_key(digest)
+        known = self._known.get(key)
+        if isinstance(known, DatasetManifest):
+            return DatasetFact(digest, known)
+        data = self._store.read(key)
+        if data is None:
+            text = f"{digest} is not in the store; add it with `trunkline data add`, or correct the digest"
+            return DatasetFact(digest, reason=Reason.DATA_MISSING, message=text)
+        if digest_bytes(data) != digest:
+            text = f"the manifest under {digest} has other bytes than its digest says; add the data set again"
+            return DatasetFact(digest, reason=Reason.DATA_CORRUPT, message=text)
+        manifest = self.get(key, DatasetManifest)
+        return DatasetFact(digest, manifest)
+
+
+def shared_pictures(train: DatasetManifest, golden: DatasetManifest) -> tuple[str, ...]:
+    """Give the paths, in golden, of pictures whose bytes are in both data sets."""
+    both = train.image_digests() & golden.image_digests()
+    return tuple(sorted(entry.path for entry in golden.files if entry.digest in both))
+
+
+def _flaw(key: str, record: Record) -> str:
+    """Say how a record contradicts its key or itself; empty where it does not."""
+    empty = False
+    match record:
+        case RunRecord():
+            own, empty = run_key(record.inputs_digest), record.status == "Succeeded" and record.weights is None
+        case ExportRecord():
+            own = export_key(record.weights, record.export_digest)
+            empty = record.status == "Succeeded" and record.file is None
+        case EvaluationRecord():
+            own = evaluation_key(record.subject, record.golden)
+        case ComparisonRecord():
+            own = comparison_key(record.subject, record.baseline, record.golden)
+        case ArtifactRecord():
+            own = artifact_key(record.file)
+        case _:
+            own = key
+    if own != key:
+        return f"is about something else, {own}"
+    return "says that it succeeded, and names no file" if empty else ""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What one look at forge and repository tells about all models; one list call serves them all."""
+
+    head: str
+    pulls: Mapping[ModelKey, tuple[PullRequest, ...]]
+    branches: Mapping[ModelKey, Mapping[str, str]]
+
+
+class Observer:
+    """Gathers ``Observed`` through the ports."""
+
+    def __init__(self, store: Store, repository: Repository, forge: Forge, jobs: Jobs, servers: Servers) -> None:
+        self._records = Records(store)
+        self._repository = repository
+        self._forge = forge
+        self._jobs = jobs
+        self._servers = servers
+
+    def share(self) -> Shared:
+        """Look at what all models share. The forge comes first, so that git is never older than it."""
+        pulls: dict[ModelKey, list[PullRequest]] = {}
+        for pull in self._forge.list():
+            parsed = parse_branch(pull.branch)
+            if parsed:
+                pulls.setdefault(ModelKey(parsed[1], parsed[2]), []).append(pull)
+        head = self._repository.fetch()
+        branches: dict[ModelKey, dict[str, str]] = {}
+        for branch, commit in self._repository.branches(BRANCH_PREFIX).items():
+            parsed = parse_branch(branch)
+            if parsed:
+                branches.setdefault(ModelKey(parsed[1], parsed[2]), {})[branch] = commit
+        return Shared(head, {key: tuple(found) for key, found in pulls.items()}, branches)
+
+    def observe(self, source: SourcedSpec, spec: Spec, shared: Shared) -> Observed:
+        """Give the snapshot for one model."""
+        key = source.key
+        branches = shared.branches.get(key, {})
+        proposals = self._proposals(shared.pulls.get(key, ()), branches, shared.head)
+        runs = self._runs(spec)
+        train = self._dataset(spec.data.train)
+        golden = self._dataset(spec.data.golden) if spec.data.golden else None
+        observed = Observed(
+            source=source,
+            train=train,
+            golden=golden,
+            shared_pictures=self._records.shared_pictures(train, golden),
+            runs=runs,
+            exports=self._exports(spec, runs),
+            artifacts=self._artifacts(spec),
+            serving=self._servers.state(serving_name(*key)),
+            proposals=proposals,
+            branches=branches,
+            leftovers=self._leftovers(proposals, branches, shared.head),
+        )
+        observed = self._measurements(key, spec, observed)
+        names = [order.job for order in orders.missing(Context(key, spec, observed, 0.0))]
+        states = {name: self._jobs.state(name) for name in names}
+        return replace(observed, jobs={name: state for name, state in states.items() if state is not None})
+
+    def _dataset(self, source: Source) -> DatasetFact | None:
+        if source.uri is None or source.uri.digest is None:
+            return None
+        return self._records.dataset(source.uri.digest)
+
+    def _runs(self, spec: Spec) -> dict[str, RunRecord]:
+        wanted = {spec.inputs_digest}
+        if spec.release is not None:
+            wanted.add(spec.release.run)
+            wanted |= {spec.release.previous.run} if spec.release.previous else set()
+        found = {digest: self._records.get(run_key(digest), RunRecord) for digest in wanted}
+        return {digest: run for digest, run in found.items() if run is not None}
+
+    def _exports(self, spec: Spec, runs: Mapping[str, RunRecord]) -> dict[tuple[str, str], ExportRecord]:
+        run = runs.get(spec.inputs_digest)
+        if run is None or run.weights is None:
+            return {}
+        keys = [(run.weights, export_digest(e.format, e.args, spec.image_size)) for e in spec.exports]
+        found = {key: self._records.get(export_key(*key), ExportRecord) for key in keys}
+        return {key: record for key, record in found.items() if record is not None}
+
+    def _artifacts(self, spec: Spec) -> dict[str, ArtifactRecord]:
+        pins = [pin for pin in (spec.release, spec.release.previous if spec.release else None) if pin is not None]
+        files = {digest for pin in pins for digest in pin.exports.values()}
+        found = {digest: self._records.get(artifact_key(digest), ArtifactRecord) for digest in files}
+        return {digest: record for digest, record in found.items() if record is not None}
+
+    def _measurements(self, key: ModelKey, spec: Spec, observed: Observed) -> Observed:
+        ctx = Context(key, spec, observed, 0.0)
+        golden = ctx.golden
+        if golden is None:
+            return observed
+        pairs = _pairs(ctx)
+        subjects = {subject for pair in pairs for subject in pair if subject}
+        found = {(s, golden): self._records.get(evaluation_key(s, golden), EvaluationRecord) for s in subjects}
+        compared = {
+            (s, b, golden): self._records.get(comparison_key(s, b, golden), ComparisonRecord) for s, b in pairs if b
+        }
+        evaluations = {key: record for key, record in found.items() if record is not None}
+        comparisons = {key: record for key, record in compared.items() if record is not None}
+        return replace(observed, evaluations=evaluations, comparisons=comparisons)
+
+    def _proposals(
+        self, pulls: Sequence[PullRequest], branches: Mapping[str, str], head: str
+    ) -> tuple[ProposalState, ...]:
+        states = []
+        for pull in pulls:
+            parsed = parse_branch(pull.branch)
+            if parsed is None:
+                continue
+            state = ProposalState(pull, parsed[0], parsed[3], branch_head=branches.get(pull.branch))
+            if pull.state is PullState.OPEN and state.branch_head is not None:
+                state = replace(
+                    state,
+                    foreign=self._repository.is_foreign(head, state.branch_head),
+                    conflicted=self._repository.conflicts(head, state.branch_head),
+                )
+            states.append(state)
+        return tuple(states)
+
+    def _leftovers(
+        self, proposals: Sequence[ProposalState], branches: Mapping[str, str], head: str
+    ) -> dict[str, str]:
+        needed = {p.pull.branch for p in proposals if p.pull.state is PullState.OPEN}
+        return {
+            branch: commit
+            for branch, commit in branches.items()
+            if branch not in needed and not self._repository.is_foreign(head, commit)
+        }
+
+
+def _pairs(ctx: Context) -> list[tuple[str, str | None]]:
+    """Give every (subject, baseline) that some step may want measured."""
+    pairs: list[tuple[str, str | None]] = []
+    if ctx.weights is not None:
+        pairs.append((ctx.weights, ctx.champion))
+    for export in ctx.spec.exports:
+        record = orders.export_record(ctx, export)
+        if record is not None and record.file is not None:
+            released = ctx.spec.release.exports.get(export.name) if ctx.spec.release else None
+            pairs.append((record.file, released if released != record.file else None))
+    return pairs

@@ -1,0 +1,86 @@
+"""The work orders that the current inputs ask for and whose records are not there yet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconcilers.context import Context
+from specs.exports import Export
+from specs.records import ExportRecord
+from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, train_order
+
+
+def training(ctx: Context) -> Iterator[AnyOrder]:
+    """Give the training, unless a record (of success or failure) is there."""
+    if ctx.run is None:
+        yield train_order(ctx.key, ctx.spec, ctx.observed.source.changed.sha)
+
+
+def export_record(ctx: Context, export: Export) -> ExportRecord | None:
+    """Give the record of the candidate's export, or None."""
+    if ctx.weights is None:
+        return None
+    return ctx.observed.exports.get((ctx.weights, ctx.export_digests[export.name]))
+
+
+def _evaluate(ctx: Context, subject: str, format_: str) -> Iterator[EvaluateOrder]:
+    """Order a measurement. Only the candidate was trained at the spec's size; others know their own."""
+    golden = ctx.golden
+    if golden and (subject, golden) not in ctx.observed.evaluations:
+        yield EvaluateOrder(
+            model=str(ctx.key), commit=ctx.observed.source.changed.sha, subject=subject, format=format_,
+            task=ctx.spec.task, golden=golden, image_size=ctx.spec.image_size if subject == ctx.weights else None,
+        )  # fmt: skip
+
+
+def evaluations(ctx: Context) -> Iterator[AnyOrder]:
+    """Give the missing measurements of candidate and champion, then of their difference."""
+    if ctx.weights is None or ctx.golden is None:
+        return
+    yield from _evaluate(ctx, ctx.weights, "pt")
+    if ctx.champion:
+        yield from _evaluate(ctx, ctx.champion, "pt")
+        yield from _compare(ctx, ctx.weights, ctx.champion)
+
+
+def _compare(ctx: Context, subject: str, baseline: str) -> Iterator[AnyOrder]:
+    golden = ctx.golden
+    if golden is None or subject == baseline or (subject, baseline, golden) in ctx.observed.comparisons:
+        return
+    if all((each, golden) in ctx.observed.evaluations for each in (subject, baseline)):
+        yield CompareOrder(
+            model=str(ctx.key), commit=ctx.observed.source.changed.sha,
+            subject=subject, baseline=baseline, golden=golden, task=ctx.spec.task,
+        )  # fmt: skip
+
+
+def exports(ctx: Context) -> Iterator[AnyOrder]:
+    """Give the missing exports, then what is still unmeasured about those that are there."""
+    if ctx.weights is None:
+        return
+    for export in ctx.spec.exports:
+        record = export_record(ctx, export)
+        if record is None:
+            yield ExportOrder(
+                model=str(ctx.key), commit=ctx.observed.source.changed.sha, weights=ctx.weights,
+                export_digest=ctx.export_digests[export.name], task=ctx.spec.task,
+                format=export.format, args=export.args, image_size=ctx.spec.image_size, golden=ctx.golden,
+            )  # fmt: skip
+        elif record.file:
+            yield from _evaluate(ctx, record.file, export.format)
+            yield from _compare_export(ctx, export, record.file)
+
+
+def _compare_export(ctx: Context, export: Export, file: str) -> Iterator[AnyOrder]:
+    """Compare an export with the released one of its name, where a gate asks for that."""
+    release = ctx.spec.release
+    baseline = release.exports.get(export.name) if release else None
+    asked = any(gate.export == export.name and gate.max_regression is not None for gate in ctx.spec.gates)
+    if baseline and asked and baseline != file:
+        yield from _evaluate(ctx, baseline, export.format)
+        yield from _compare(ctx, file, baseline)
+
+
+def missing(ctx: Context) -> tuple[AnyOrder, ...]:
+    """Give every order that some step could start now."""
+    return (*training(ctx), *evaluations(ctx), *exports(ctx))
