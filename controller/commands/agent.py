@@ -1,0 +1,67 @@
+"""``trunkline agent`` and ``trunkline down``: the loop on this machine, and its end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from threading import Event
+
+import click
+
+from controller import wiring
+from controller.agent import Agent, OnlyOne
+from controller.console import console, settings
+from controller.statuses import Statuses
+from specs.modelspec import ModelKey
+from specs.status import ModelStatus
+
+_PATIENCE = 3600.0
+
+
+def make_agent(app: wiring.App) -> Agent:
+    """Put the agent together."""
+    return Agent(app.reconciler(), app.source, app.servers, Statuses(app.settings.state / "status"))
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Look until nothing is left to do, then exit.")
+@click.option("--interval", type=float, help="Seconds between two looks. Default: from the settings.")
+def agent(once: bool, interval: float | None) -> None:
+    """Reconcile every ModelSpec on the tracked branch, until stopped.
+
+    Trains, exports and serves as local processes. They outlive the agent: stopped or killed, it finds them again when
+    it starts. `trunkline down` stops them.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    found = settings()
+    lock = OnlyOne(found.state)
+    app = wiring.build(found)
+    made = make_agent(app)
+    made.said = _say
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    pace = interval or found.interval
+    if once:
+        deadline = time.monotonic() + _PATIENCE
+        while made.once() and not stop.wait(min(pace, 1.0)) and time.monotonic() < deadline:
+            pass
+    else:
+        console().print(f"watching {found.repository} ({found.branch}); jobs and server outlive this process", soft_wrap=True)
+        made.forever(pace, stop)
+    del lock
+
+
+def _say(key: ModelKey, status: ModelStatus) -> None:
+    logging.getLogger("trunkline.agent").info("%s: %s", key, status.summary or "as desired")
+
+
+@click.command()
+def down() -> None:
+    """Stop the jobs and the server that the agent started on this machine."""
+    app = wiring.build(settings())
+    stopped = app.jobs.stop_all()
+    app.servers.stop()
+    click.echo(f"stopped the server and {len(stopped)} job{'s' if len(stopped) != 1 else ''}")

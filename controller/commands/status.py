@@ -1,0 +1,128 @@
+"""``trunkline status``: the board."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from adapters.store import Store
+from controller import wiring
+from controller.console import as_json, console, pick, print_json, settings, table
+from controller.statuses import Statuses
+from specs.modelspec import ModelKey
+from specs.records import Progress, progress_key
+from specs.status import ConditionType, ModelStatus
+
+_SYMBOL = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "yellow")}
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--watch", is_flag=True, help="Keep showing it until stopped.")
+@as_json
+def status(model: str | None, watch: bool, json_: bool) -> None:
+    """Show what serves, what is under way and what waits for a person.
+
+    With MODEL (name or namespace/name): all conditions of that one. The agent writes what is shown here.
+    """
+    found = settings()
+    statuses, store = Statuses(found.state / "status"), wiring.store(found)
+    if json_:
+        chosen = {str(k): s.model_dump(mode="json", by_alias=True, exclude_defaults=True) for k, s in statuses.items()}
+        print_json(chosen[str(pick((k for k, _ in statuses.items()), model))] if model else chosen)
+        return
+    out = console()
+    if not watch:
+        out.print(board(statuses, store, model))
+        return
+    with Live(board(statuses, store, model), console=out, refresh_per_second=4) as live:
+        while True:
+            time.sleep(0.5)
+            live.update(board(statuses, store, model))
+
+
+def board(statuses: Statuses, store: Store, model: str | None = None) -> RenderableType:
+    """Draw all models, or one with its conditions."""
+    items = list(statuses.items())
+    if not items:
+        return Text("no models yet; is `trunkline agent` running, and is there a ModelSpec on the tracked branch?")
+    if model is not None:
+        key = pick((key for key, _ in items), model)
+        return _one(key, dict(items)[key], store)
+    made = table(None, ("model", "ready", "release", "serving", "proposal", "what is going on"), [])
+    for key, each in items:
+        made.add_row(str(key), _ready(each), _version(each.version), _serving(each), _proposals(each), each.summary)
+    return Group(made, *_bars(items, store))
+
+
+def _ready(status: ModelStatus) -> Text:
+    condition = status.condition(ConditionType.READY)
+    if condition is None:
+        return Text("–")
+    if status.condition(ConditionType.STALLED):
+        return Text("stalled", "red")
+    if status.condition(ConditionType.RECONCILING):
+        return Text("working", "yellow")
+    symbol, colour = _SYMBOL[condition.status]
+    return Text(symbol, colour)
+
+
+def _version(version: int | None) -> str:
+    return f"v{version}" if version is not None else "–"
+
+
+def _serving(status: ModelStatus) -> str:
+    return f"{_version(status.serving.version)} {status.serving.url}" if status.serving else "–"
+
+
+def _proposals(status: ModelStatus) -> str:
+    return ", ".join(f"#{p.number} {p.intent}" for p in status.proposals) or "–"
+
+
+def _one(key: ModelKey, status: ModelStatus, store: Store) -> Group:
+    rows = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("", "condition", "reason", "message"):
+        rows.add_column(name, overflow="fold")
+    for condition in status.conditions:
+        symbol, colour = _SYMBOL[condition.status]
+        good = condition.status == "True" and condition.type not in (ConditionType.STALLED, ConditionType.RECONCILING)
+        rows.add_row(Text(symbol, "green" if good else colour if condition.status != "True" else "yellow"),
+                     condition.type, condition.reason, condition.message)  # fmt: skip
+    facts = [f"release {_version(status.version)}", f"serving {_serving(status)}", f"proposals {_proposals(status)}"]
+    facts += [f"{name} {value:.4g}" for name, value in sorted(status.metrics.items())]
+    head = Text.assemble((str(key), "bold"), "  ", ", ".join(facts))
+    return Group(head, Text(f"at commit {status.commit[:12]}, inputs {status.inputs_digest[7:19]}", "dim"), rows,
+                 *_bars([(key, status)], store))  # fmt: skip
+
+
+def _bars(items: list[tuple[ModelKey, ModelStatus]], store: Store) -> list[RenderableType]:
+    """Draw a bar for every running job that told how far it is."""
+    bars: list[RenderableType] = []
+    for _, status in items:
+        for job in status.jobs:
+            progress = read_progress(store, job)
+            if progress is not None and progress.epochs:
+                bars.append(progress_line(progress))
+    return bars
+
+
+def read_progress(store: Store, job: str) -> Progress | None:
+    """Give how far a job is, or None where it has not said so."""
+    data = store.read(progress_key(job))
+    return Progress.decode(data) if data else None
+
+
+def progress_line(progress: Progress) -> RenderableType:
+    """Draw one job: name, bar, epoch, time left, last metrics."""
+    grid = Table.grid(padding=(0, 1))
+    eta = f"{progress.eta_seconds:.0f} s left" if progress.eta_seconds is not None else ""
+    numbers = "  ".join(f"{name.rpartition('/')[2]} {value:.3g}" for name, value in sorted(progress.metrics.items())[:3])
+    bar = ProgressBar(total=progress.epochs, completed=progress.epoch, width=30)
+    grid.add_row(progress.job, bar, f"{progress.epoch}/{progress.epochs} epochs", eta, numbers)
+    return grid

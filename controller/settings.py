@@ -1,0 +1,100 @@
+"""Settings: read once, from ``trunkline.toml`` and the environment, into one plain value."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from specs.errors import Stalled
+
+FILE_NAME = "trunkline.toml"
+_PREFIX = "TRUNKLINE_"
+
+
+class Settings(BaseModel):
+    """Everything the agent and the command line need to know about their surroundings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    repository: str
+    """URL or path of the git repository that holds the ModelSpecs."""
+    branch: str = "main"
+    """The tracked branch: what is on it is what runs."""
+    prefix: str = ""
+    """Folder in the repository to look for ModelSpecs in."""
+    store: str
+    """URL of the artifact store: a path, ``file://…`` or ``s3://…``."""
+    state: Path
+    """Local folder for what can be lost: mirrors, logs, caches, status."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    """Of the inference server; 0 picks a free one and keeps it."""
+    interval: float = Field(default=2.0, gt=0)
+    """Seconds between two looks at the repository."""
+    parallel_jobs: int = Field(default=1, ge=1)
+    author_name: str = "Trunkline"
+    author_email: str = "trunkline@localhost"
+    workload_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads"])
+    server_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads.serve"])
+
+    @property
+    def local_repository(self) -> Path | None:
+        """The repository's folder where it is on this machine, so that the local forge can live in it."""
+        path = Path(self.repository.removeprefix("file://"))
+        return path if path.is_dir() else None
+
+
+def find_file(start: Path) -> Path | None:
+    """Look for ``trunkline.toml`` in a folder and those above it."""
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    return None
+
+
+def load(start: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings that hold in ``start``; the environment wins over the file.
+
+    Relative paths in the file are relative to the file. Stalled ``NoSettings`` or ``InvalidSettings`` with what to do.
+    """
+    environment = os.environ if environment is None else environment
+    named = environment.get(_PREFIX + "CONFIG")
+    file = Path(named) if named else find_file(start.resolve())
+    values: dict[str, object] = {}
+    if file is not None:
+        values = _read(file)
+    for name in Settings.model_fields:
+        given = environment.get(_PREFIX + name.upper())
+        if given is not None:
+            values[name] = given.split() if name.endswith("_command") else given
+    if "repository" not in values or "store" not in values:
+        text = f"no {FILE_NAME} here or above; run `trunkline init`, or set {_PREFIX}REPOSITORY and {_PREFIX}STORE"
+        raise Stalled("NoSettings", text)
+    values.setdefault("state", ".trunkline")
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise Stalled("InvalidSettings", f"{file or 'environment'}: {faults}") from error
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        values: dict[str, object] = tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise Stalled("InvalidSettings", f"{file}: {error}") from error
+    for name in ("repository", "store", "state"):
+        value = values.get(name)
+        if isinstance(value, str) and "://" not in value and not _is_remote(value):
+            values[name] = str((file.parent / value).resolve())
+    return values
+
+
+def _is_remote(value: str) -> bool:
+    """Whether a repository is in scp form, ``user@host:path``."""
+    return "@" in value.partition("/")[0] and ":" in value
