@@ -18,7 +18,7 @@ class Section(BaseModel):
     )
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", max_length=63)]
 """A DNS label: lower-case letters, digits and hyphens, at most 63."""
 
 DURATION_PATTERN = r"^[1-9][0-9]*(ms|s|m|h|d)$"

@@ -43,7 +43,7 @@ def digest_bytes(data: bytes) -> str:
 
 def hex_of(digest: str) -> str:
     """Give the 64 hexadecimal digits of a digest; ValueError for anything else."""
-    if not re.match(DIGEST_PATTERN, digest):
+    if not re.fullmatch(DIGEST_PATTERN, digest):  # match would take a line break at the end
         msg = f"not a sha256 digest: {digest!r}"
         raise ValueError(msg)
     return digest.removeprefix("sha256:")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from specs.base import Args, Name, Number, Section
 from specs.digests import PlainText
@@ -16,6 +16,19 @@ FORMATS = {
     "paddle": "_paddle_model", "mnn": ".mnn", "rknn": "_rknn_model", "imx": "_imx_model", "executorch": "_executorch_model",
 }  # fmt: skip
 """Ultralytics format name to the suffix of what it writes."""
+
+
+LEVELS = (0.8, 0.9, 0.95, 0.99)
+
+
+def _level(value: float) -> float:
+    if value not in LEVELS:
+        msg = f"must be one of {', '.join(map(str, LEVELS))}: the levels that evaluations record"
+        raise ValueError(msg)
+    return value
+
+
+Confidence = Annotated[float, AfterValidator(_level), Field(json_schema_extra={"enum": list(LEVELS)})]
 
 
 class Parity(Section):
@@ -59,12 +72,12 @@ class Gate(Section):
     """A bound that a candidate must meet before it may be proposed."""
 
     name: Name
-    metric: Annotated[PlainText, Field(min_length=1)]
+    metric: Annotated[PlainText, Field(min_length=1, max_length=256)]
     min: Number | None = None
     max: Number | None = None
     max_regression: Annotated[Number, Field(ge=0)] | None = None
     """How much worse than the champion the candidate may be."""
-    confidence: Literal[0.8, 0.9, 0.95, 0.99] | None = None
+    confidence: Confidence | None = None
     """Judge the interval's bound on the safe side instead of the point estimate."""
     export: Name | None = None
     """Measure this export instead of the weights."""

@@ -48,8 +48,8 @@ class Spec(Section):
     training: Training
     tuning: Tuning | None = None
     tracking: Tracking | None = None
-    exports: Annotated[list[Export], Field(min_length=1)]
-    gates: list[Gate] = []
+    exports: Annotated[list[Export], Field(min_length=1, max_length=32)]
+    gates: Annotated[list[Gate], Field(max_length=128)] = []
     serving: Serving | None = None
     monitoring: Monitoring | None = None
     triggers: Triggers | None = None
@@ -60,12 +60,15 @@ class Spec(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         names = [export.name for export in self.exports]
-        for what, given in (("exports", names), ("gates", [gate.name for gate in self.gates])):
+        gates = [gate.name for gate in self.gates]
+        signals = [signal.name for signal in self.monitoring.signals] if self.monitoring else []
+        for what, given in (("exports", names), ("gates", gates), ("monitoring.signals", signals)):
             twice = sorted({name for name in given if given.count(name) > 1})
             if twice:
                 msg = f"{what}: {', '.join(twice)} is given twice; names must differ"
                 raise ValueError(msg)
-        wanted = {gate.export for gate in self.gates if gate.export} | ({self.serving.export} if self.serving else set())
+        wanted = {gate.export for gate in self.gates if gate.export}
+        wanted |= {self.serving.export} if self.serving else set()
         unknown = sorted(wanted - set(names))
         if unknown:
             msg = f"no export is named {', '.join(unknown)}; spec.exports has {', '.join(names)}"
@@ -97,9 +100,18 @@ class Spec(Section):
         return digest_of(self.inputs())
 
     @property
-    def image_size(self) -> Any:
-        """``imgsz`` of training, which evaluation and export share; None means the trainer's default."""
-        return self.training.args.get("imgsz")
+    def image_size(self) -> int | list[int] | None:
+        """``imgsz`` of training, which evaluation and export share; None means the trainer's default.
+
+        None also for what is no size at all: the trainer refuses that, so nothing ever comes of it.
+        """
+        size = self.training.args.get("imgsz")
+        if isinstance(size, list):
+            sides = [side for side in size if isinstance(side, int) and not isinstance(side, bool)]
+            return sides if len(sides) == len(size) > 0 else None
+        if isinstance(size, float) and size.is_integer():
+            return int(size)
+        return size if isinstance(size, int) and not isinstance(size, bool) else None
 
 
 class Metadata(Section):

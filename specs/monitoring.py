@@ -28,7 +28,7 @@ class Monitoring(Section):
     """Signals over windows of traffic."""
 
     window: Duration
-    signals: Annotated[list[Signal], Field(min_length=1)]
+    signals: Annotated[list[Signal], Field(min_length=1, max_length=64)]
     min_samples: Annotated[int, Field(ge=1)] | None = None
     for_windows: Annotated[int, Field(ge=1)] | None = None
 

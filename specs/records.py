@@ -57,6 +57,8 @@ class DatasetManifest(Record):
     images: int
     class_counts: dict[str, int]
     """Labelled objects (for classify: images) of each class."""
+    kpt_shape: list[int] | None = None
+    """Only for pose: number of keypoints, and 2 (x, y) or 3 (x, y, visibility) values each."""
 
     def digest(self) -> str:
         """Give the digest that a ModelSpec names."""

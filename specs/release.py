@@ -17,7 +17,7 @@ class Pin(Section):
     run: Digest
     """The inputsDigest of the run."""
     weights: Digest
-    exports: Annotated[dict[Name, Digest], Field(min_length=1)]
+    exports: Annotated[dict[Name, Digest], Field(min_length=1, max_length=32)]
 
     def content(self) -> dict[str, object]:
         """What is released, without the bookkeeping: two pins with equal content are the same release."""

@@ -82,7 +82,7 @@ class Tuning(Section):
     """AutoML: a search over training arguments whose result comes back as a pull request."""
 
     objective: Objective
-    parameters: Annotated[list[Parameter], Field(min_length=1)]
+    parameters: Annotated[list[Parameter], Field(min_length=1, max_length=64)]
     max_trial_count: Annotated[int, Field(ge=1)]
     parallel_trial_count: Annotated[int, Field(ge=1)] | None = None
     max_failed_trial_count: Annotated[int, Field(ge=0)] | None = None

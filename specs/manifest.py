@@ -1,0 +1,9 @@
+"""Manifests: ModelSpecs as text. One door for all that reads, edits and proves them."""
+
+from __future__ import annotations
+
+from specs.edits import INTENT_FIELDS, edit
+from specs.proof import prove
+from specs.reading import Candidate, LoadedModel, decode, find, load, parse
+
+__all__ = ["INTENT_FIELDS", "Candidate", "LoadedModel", "decode", "edit", "find", "load", "parse", "prove"]

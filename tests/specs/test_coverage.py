@@ -1,0 +1,92 @@
+"""What is understood but not acted on is said, never ignored in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from specs.coverage import not_acted_on
+from specs.modelspec import Spec
+
+HERE = Path(__file__).parent
+FULL: dict[str, Any] = yaml.safe_load((HERE / "full.yaml").read_text())["spec"]
+SMALLEST: dict[str, Any] = yaml.safe_load((HERE / "smallest.yaml").read_text())["spec"]
+
+
+def sentences(**sections: Any) -> list[str]:
+    """Give what is said about the smallest spec with some sections set."""
+    return not_acted_on(Spec.model_validate(SMALLEST | sections, by_alias=True, by_name=False))
+
+
+def test_nothing_is_said_about_the_smallest_spec() -> None:
+    """Data from the store, training, exports, gates, serving and a release are all acted on."""
+    pin = {
+        "version": 1,
+        "run": "sha256:" + "a" * 64,
+        "weights": "sha256:" + "b" * 64,
+        "exports": {"onnx": "sha256:" + "c" * 64},
+    }
+    assert sentences(release=pin, suspend=True, gates=[{"name": "a", "metric": "latency/p95_ms", "max": 3}]) == []
+
+
+MODEL = {"model": "yolo26n.pt"}
+EXPORT = {"name": "onnx", "format": "onnx"}
+GIT = {"dvc": {"repoURL": "https://git.example.com/d.git", "targetRevision": "main", "path": "d.dvc"}}
+SAID: dict[str, tuple[dict[str, Any], str]] = {
+    "dvc": ({"data": {"train": GIT}}, "spec.data.train.dvc"),
+    "dvc golden": ({"data": SMALLEST["data"] | {"golden": GIT}}, "spec.data.golden.dvc"),
+    "platform": ({"data": {"train": {"platform": {"uri": "ul://a/datasets/b"}}}}, "spec.data.train.platform"),
+    "tuning": ({"tuning": FULL["tuning"]}, "spec.tuning"),
+    "tracking": ({"tracking": {"tensorboard": True}}, "spec.tracking"),
+    "Kubeflow": ({"training": MODEL | {"backend": "TrainJob"}}, "spec.training.backend"),
+    "Kueue": ({"training": MODEL | {"queueName": "gpu"}}, "spec.training.queueName"),
+    "resources": ({"training": MODEL | {"resources": {"limits": {"cpu": "1"}}}}, "spec.training.resources"),
+    "nodes": ({"training": MODEL | {"nodeSelector": {"gpu": "l4"}}}, "spec.training.nodeSelector"),
+    "export's place": ({"exports": [EXPORT, EXPORT | {"name": "b", "buildOn": "Device"}]}, "spec.exports[1].buildOn"),
+    "export's nodes": ({"exports": [EXPORT | {"nodeSelector": {"gpu": "l4"}}]}, "spec.exports[0].nodeSelector"),
+    "export's resources": ({"exports": [EXPORT | {"resources": {}}]}, "spec.exports[0].resources"),
+    "replicas": ({"serving": {"export": "onnx", "replicas": 3}}, "spec.serving.replicas"),
+    "serving backend": ({"serving": {"export": "onnx", "backend": "Triton"}}, "spec.serving.backend"),
+    "canary": (
+        {"serving": {"export": "onnx", "strategy": {"canary": {"steps": [{"weight": 1}]}}}},
+        "spec.serving.strategy",
+    ),
+    "monitoring": ({"monitoring": FULL["monitoring"]}, "spec.monitoring"),
+    "triggers": ({"triggers": {"onData": True}}, "spec.triggers"),
+    "labelling": ({"labelling": FULL["labelling"]}, "spec.labelling"),
+    "auto-merge": ({"policy": {"autoMerge": "WhenGatesPass"}}, "spec.policy.autoMerge"),
+}
+
+
+@pytest.mark.parametrize(("sections", "field"), SAID.values(), ids=SAID.keys())
+def test_each_field_that_nothing_acts_on_has_its_sentence(sections: dict[str, Any], field: str) -> None:
+    """The sentence names the field as it stands in the file."""
+    assert sentences(**sections) == [f"{field}: understood, but not acted on yet"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "field"),
+    [({"data": {"train": {"uri": {"url": "s3://a/b"}}}}, "spec.data.train.uri.url"),
+     ({"data": SMALLEST["data"] | {"golden": {"uri": {"url": "https://a/b"}}}}, "spec.data.golden.uri.url"),
+     ({"training": {"model": {"uri": {"url": "s3://a/b.pt"}}}}, "spec.training.model.uri.url")],
+    ids=["train", "golden", "base weights"],
+)  # fmt: skip
+def test_places_other_than_the_store_are_named(sections: dict[str, Any], field: str) -> None:
+    """Data that is not in the store is not fetched yet, and the sentence says what would work."""
+    assert sentences(**sections) == [f"{field}: only data sets in the store (store://NAME) are read yet"]
+
+
+HARMLESS: dict[str, dict[str, Any]] = {
+    "Job": {"training": MODEL | {"backend": "Job"}},
+    "Deployment": {"serving": {"export": "onnx", "backend": "Deployment", "replicas": 1}},
+    "Never": {"policy": {"autoMerge": "Never", "maxOpenProposals": 1}},
+}
+
+
+@pytest.mark.parametrize("sections", HARMLESS.values(), ids=HARMLESS.keys())
+def test_what_asks_for_no_more_than_is_done_anyway_is_not_mentioned(sections: dict[str, Any]) -> None:
+    """Saying the default is no cause for a warning."""
+    assert sentences(**sections) == []
