@@ -28,7 +28,7 @@ def live_accuracy(url: str, golden: Path) -> tuple[float, int, set[str]]:
 
 def best(body: dict) -> str:  # type: ignore[type-arg]
     """Give the most confident class of an answer."""
-    name: str = body["predictions"][0]["name"]
+    name: str = body["results"][0]["name"]
     return name
 
 

@@ -1,0 +1,107 @@
+"""Stands in for training: does every work order in no time, and leaves the same records that real jobs leave.
+
+It is a real process with the real command line, the real store and real ONNX files; only the learning is pretended.
+Everything it writes follows from the order alone, so two runs of a story can be compared byte for byte. Every start
+is noted in the folder that the variable STORY_LOG names: a job that ran twice shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from adapters.store import Store
+from specs.digests import digest_of
+from specs.records import (
+    ComparisonRecord,
+    Difference,
+    EvaluationRecord,
+    ExportRecord,
+    RunRecord,
+    artifact_key,
+    comparison_key,
+    evaluation_key,
+    export_key,
+    run_key,
+)
+from specs.workorders import CompareOrder, EvaluateOrder, ExportOrder, TrainOrder, decode
+from tests.support import onnx_models
+
+METRIC = "metrics/accuracy_top1"
+ENOUGH = 5
+"""Epochs from which the pretended model is good."""
+
+
+def main() -> None:
+    """Do one order."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--order", type=Path, required=True)
+    asked = parser.parse_args()
+    order, store = decode(asked.order.read_bytes()), Store(asked.store)
+    with (Path(os.environ["STORY_LOG"]) / "jobs").open("a") as log:
+        log.write(order.job + "\n")
+    match order:
+        case TrainOrder():
+            _train(store, order)
+        case EvaluateOrder():
+            _evaluate(store, order.subject, order.golden)
+        case CompareOrder():
+            _compare(store, order)
+        case ExportOrder():
+            _export(store, order)
+
+
+def _train(store: Store, order: TrainOrder) -> None:
+    weights = store.put_blob(json.dumps(order.inputs, sort_keys=True).encode())
+    picture = store.put_blob(onnx_models.picture(1))
+    record = RunRecord(
+        inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
+        commit=order.commit, seed=0, weights=weights, files={"results.png": picture},
+    )  # fmt: skip
+    store.create(run_key(order.inputs_digest), record.encode())
+
+
+def _accuracy(store: Store, subject: str) -> float:
+    """Say how good a subject is: by the epochs of the run it comes from."""
+    artifact = store.read(artifact_key(subject))
+    weights = json.loads(artifact)["weights"] if artifact else subject
+    epochs: int = json.loads(store.read_blob(weights))["args"]["epochs"]
+    return 0.9 + epochs / 1000 if epochs >= ENOUGH else 0.3
+
+
+def _evaluate(store: Store, subject: str, golden: str) -> None:
+    value = _accuracy(store, subject)
+    record = EvaluationRecord(
+        subject=subject, golden=golden, n=10, values={METRIC: value},
+        intervals={METRIC: {"0.95": (value - 0.01, value + 0.01)}}, per_image=store.put_blob(subject.encode()),
+    )  # fmt: skip
+    store.create(evaluation_key(subject, golden), record.encode())
+
+
+def _compare(store: Store, order: CompareOrder) -> None:
+    delta = _accuracy(store, order.subject) - _accuracy(store, order.baseline)
+    difference = Difference(delta=delta, intervals={"0.95": (delta - 0.01, delta + 0.01)})
+    record = ComparisonRecord(
+        subject=order.subject, baseline=order.baseline, golden=order.golden, n=10, differences={METRIC: difference}
+    )
+    store.create(comparison_key(order.subject, order.baseline, order.golden), record.encode())
+
+
+def _export(store: Store, order: ExportOrder) -> None:
+    seed = int(digest_of([order.weights, order.export_digest])[7:15], 16)
+    published = onnx_models.publish(store, onnx_models.classifier(seed), changes={"weights": order.weights})
+    if order.golden:
+        _evaluate(store, published.file, order.golden)
+    record = ExportRecord(
+        weights=order.weights, export_digest=order.export_digest, format=order.format, args=order.args,
+        status="Succeeded", file=published.file, size=1000, metrics={"latency/p95_ms": 1.0},
+    )  # fmt: skip
+    store.create(export_key(order.weights, order.export_digest), record.encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The jobs for real, one after the other: train, evaluate, export, evaluate the export, compare."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from adapters.store import Store
+from specs.modelspec import MAIN_METRIC, Task
+from specs.records import (
+    ArtifactRecord,
+    ComparisonRecord,
+    EvaluationRecord,
+    ExportRecord,
+    Record,
+    RunRecord,
+    artifact_key,
+    comparison_key,
+    evaluation_key,
+    export_key,
+    run_key,
+)  # fmt: skip
+from tests.support.orders import Bench, bench
+from workloads.bootstrap import measured
+from workloads.inference import open_export
+from workloads.preprocess import decode, preprocess
+from workloads.results import decode as decode_results
+
+pytestmark = pytest.mark.ml
+R = TypeVar("R", bound=Record)
+
+
+def read(store: Store, key: str, kind: type[R]) -> R:
+    """Read a record that must be there."""
+    text = store.read(key)
+    assert text is not None, key
+    return kind.decode(text)
+
+
+def done(workplace: Bench, order: object) -> None:
+    """Do an order and show its log if it fails."""
+    finished = workplace.run_here(order)  # type: ignore[arg-type]
+    assert finished.code == 0, finished.log[-3000:]
+
+
+def check_run(workplace: Bench, record: RunRecord) -> None:
+    """A run record must let an auditor repeat the run."""
+    assert (record.status, record.seed, record.model) == ("Succeeded", 0, "default/tiny")
+    assert [epoch.epoch for epoch in record.epochs] == [1]
+    assert {MAIN_METRIC[workplace.task]} <= record.metrics.keys() <= record.epochs[0].metrics.keys()
+    assert record.environment is not None
+    assert record.environment.packages["ultralytics"]
+    assert {"results.csv", "args.yaml"} <= record.files.keys()
+    assert str(workplace.scratch) not in workplace.store.read_blob(record.files["args.yaml"]).decode()
+    assert record.weights is not None
+    assert workplace.store.has_blob(record.weights)
+
+
+def check_evaluation(workplace: Bench, subject: str) -> EvaluationRecord:
+    """Point values computed from the kept results must be those of Ultralytics."""
+    record = read(workplace.store, evaluation_key(subject, workplace.golden), EvaluationRecord)
+    results = decode_results(workplace.store.read_blob(record.per_image))
+    assert record.n == len(results.images) == 10
+    assert results.images == sorted(results.images)
+    overall, per_class = measured(results)
+    assert overall.keys() == record.values.keys() == record.intervals.keys()
+    for metric, value in record.values.items():
+        assert overall[metric] == pytest.approx(value, abs=1e-6 if workplace.task == "classify" else 1e-3), metric
+    assert per_class == record.per_class
+    assert list(per_class) == ["green", "red"]
+    return record
+
+
+def check_artifact(workplace: Bench, file: str, folder: Path) -> None:
+    """Self-tests must be reproducible by whoever has only the record and the store."""
+    artifact = read(workplace.store, artifact_key(file), ArtifactRecord)
+    assert (artifact.task, artifact.names, artifact.image_size) == (workplace.task, ["green", "red"], (32, 32))
+    workplace.store.fetch_blob(file, folder / "model.onnx")
+    infer = open_export(folder / "model.onnx", "onnx")
+    assert len(artifact.self_tests) == 3
+    for test in artifact.self_tests:
+        tensor = np.load(io.BytesIO(workplace.store.read_blob(test.input)), allow_pickle=False)
+        picture = decode(workplace.store.read_blob(test.image))
+        np.testing.assert_array_equal(tensor, preprocess(picture, artifact.task, artifact.image_size))
+        with np.load(io.BytesIO(workplace.store.read_blob(test.outputs)), allow_pickle=False) as expected:
+            outputs = infer(tensor)
+            assert outputs.keys() == set(expected.files)
+            for name in expected.files:
+                np.testing.assert_allclose(outputs[name], expected[name], atol=test.tolerance)
+
+
+@pytest.mark.parametrize("task", ["classify", "detect", "segment", "pose", "obb"])
+def test_every_task_goes_the_same_way(tmp_path: Path, task: Task) -> None:
+    """Train, evaluate, export and compare leave complete records that agree with each other, and nothing else."""
+    workplace = bench(tmp_path, task)
+    train = workplace.train()
+    done(workplace, train)
+    run = read(workplace.store, run_key(train.inputs_digest), RunRecord)
+    check_run(workplace, run)
+    assert run.weights is not None
+
+    done(workplace, workplace.evaluate(run.weights))
+    weights = check_evaluation(workplace, run.weights)
+    assert "confusion_matrix.png" in weights.files
+
+    order = workplace.export(run.weights)
+    done(workplace, order)
+    export = read(workplace.store, export_key(run.weights, order.export_digest), ExportRecord)
+    assert export.file is not None
+    assert export.metrics["artifact/bytes"] == export.size == len(workplace.store.read_blob(export.file))
+    assert 0 < export.metrics["latency/p50_ms"] <= export.metrics["latency/p95_ms"] <= export.metrics["latency/p99_ms"]
+    measured_export = check_evaluation(workplace, export.file)
+    assert measured_export.values == pytest.approx(weights.values, abs=0.02)
+    check_artifact(workplace, export.file, tmp_path)
+
+    done(workplace, workplace.compare(export.file, run.weights))
+    key = comparison_key(export.file, run.weights, workplace.golden)
+    comparison = read(workplace.store, key, ComparisonRecord)
+    for metric, found in comparison.differences.items():
+        assert found.delta == pytest.approx(measured_export.values[metric] - weights.values[metric], abs=2e-3)
+    assert list(workplace.scratch.iterdir()) == []

@@ -1,0 +1,76 @@
+"""Checks Ultralytics arguments before anything is spent on them. The package's own defaults say what is valid."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Any
+
+from specs.training import RESERVED_ARGS
+from workloads.errors import Hopeless
+
+_UNPINNED = {
+    "pretrained": "name the weights in spec.training.model, with their digest",
+    "distill_model": "a teacher cannot be given yet",
+}
+"""Arguments that may name a file; none is read that no digest pins."""
+
+_EXPORT_EXTRAS = {"imgsz", "device", "conf", "iou", "max_det", "agnostic_nms", "name"}
+
+
+def check_training(args: dict[str, Any]) -> None:
+    """Hopeless ``InvalidArguments`` with every problem, where Ultralytics would refuse or misread ``args``."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    valid = set(DEFAULT_CFG_DICT) - RESERVED_ARGS
+    problems = _unknown(args, valid, "training")
+    for name, advice in _UNPINNED.items():
+        if isinstance(args.get(name), str):
+            problems.append(f"{name}: {args[name]!r} is a file that no digest pins; {advice}")
+    _raise(problems)
+    try:
+        get_cfg(overrides=dict(args))
+    except (TypeError, ValueError, SyntaxError, AssertionError) as error:
+        _raise([_plain(error)])
+
+
+def check_export(format_: str, args: dict[str, Any]) -> None:
+    """Hopeless ``InvalidArguments`` where the exporter would refuse ``args`` for this format, or need data for them."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.engine.exporter import export_formats, validate_args
+
+    table = export_formats()
+    takes = dict(zip(table["Argument"], table["Arguments"], strict=True))
+    if format_ not in takes:
+        _raise([f"format {format_!r} is not one of Ultralytics: {', '.join(sorted(takes))}"])
+    every = {name for names in takes.values() for name in names}
+    _raise(_unknown(args, (every | _EXPORT_EXTRAS) - RESERVED_ARGS, "export"))
+    try:
+        validate_args(format_, get_cfg(overrides={"format": format_, "batch": 1, **args}), takes[format_])
+    except (TypeError, ValueError, SyntaxError, AssertionError) as error:
+        _raise([_plain(error)])
+    if str(args.get("quantize")) in ("8", "int8") and "data" in takes[format_]:
+        _raise(["quantize: 8 needs calibration pictures, which an export is not given yet; use 16, or leave it out"])
+
+
+def _unknown(args: dict[str, Any], valid: Collection[str], kind: str) -> list[str]:
+    problems = []
+    for name in sorted(args.keys() - set(valid)):
+        if name in RESERVED_ARGS:
+            problems.append(f"{name}: Trunkline sets this itself; remove it")
+            continue
+        near = get_close_matches(name, valid, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        article = "an" if kind == "export" else "a"
+        problems.append(f"{name}: is not {article} {kind} argument of Ultralytics{hint}")
+    return problems
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("ERROR ❌️ ", "").replace(" ❌", "").strip()
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise Hopeless("InvalidArguments", "; ".join(problems))

@@ -1,0 +1,109 @@
+"""Where a job runs: what is recorded about it, and how it is kept from reaching out."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+
+from specs.records import Environment
+
+SCRATCH = "TRUNKLINE_SCRATCH"
+CACHE = "TRUNKLINE_CACHE"
+_LOCK = ".lock"
+
+
+def describe() -> Environment:
+    """Describe this interpreter and machine, and the GPU where torch works on one."""
+    packages = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    return Environment(
+        python=platform.python_version(), platform=platform.platform(), device=_device(), cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)), packages=dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    )  # fmt: skip
+
+
+def _device() -> str:
+    torch = sys.modules.get("torch")  # importing it only to ask would take seconds
+    return str(torch.cuda.get_device_name()) if torch and torch.cuda.is_available() else "cpu"
+
+
+def _cpu() -> str:
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def cache() -> Path | None:
+    """Give the folder that jobs on this machine share, or None where there is none."""
+    given = os.environ.get(CACHE)
+    return Path(given) if given else None
+
+
+@contextmanager
+def scratch(job: str) -> Iterator[Path]:
+    """Give an empty private folder, also the working directory meanwhile; nothing of it is left afterwards.
+
+    What earlier attempts left that were killed is swept first: an attempt holds a lock on its folder while it lives.
+    """
+    parent = Path(os.environ.get(SCRATCH) or tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.glob(f"{job}.*"):
+        _sweep(old)
+    folder = Path(tempfile.mkdtemp(prefix=f"{job}.", dir=parent)).resolve()
+    before = Path.cwd()
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            os.chdir(folder)
+            yield folder
+        finally:
+            os.chdir(before)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    try:
+        with (folder / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return  # alive, being made, or not ours
+
+
+def isolate(folder: Path) -> None:
+    """Keep Ultralytics from the network, from installing packages and from the home directory.
+
+    Must run before Ultralytics is imported. Checkpoints load in its restricted mode: known classes only.
+    """
+    settings = folder / "settings"
+    (settings / "Ultralytics").mkdir(parents=True)
+    os.environ.update(
+        YOLO_CONFIG_DIR=str(settings), YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", ULTRALYTICS_SAFE_LOAD="true",
+        NO_ALBUMENTATIONS_UPDATE="1", WANDB_MODE="disabled", COMET_MODE="disabled",
+    )  # fmt: skip
+    os.environ.pop("ULTRALYTICS_API_KEY", None)
+    shared = cache()
+    if shared is not None:
+        os.environ.setdefault("MPLCONFIGDIR", str(shared / "matplotlib"))
+    provide_font(settings / "Ultralytics")
+
+
+def provide_font(folder: Path) -> None:
+    """Put a font where Ultralytics looks, which downloads one for its pictures otherwise; matplotlib brings one."""
+    found = importlib.util.find_spec("matplotlib")
+    if found is None or found.origin is None:
+        return
+    font = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+        if font.is_file() and not (folder / name).exists():
+            (folder / name).symlink_to(font)

@@ -1,0 +1,142 @@
+"""Trains once: a work order in, weights and a RunRecord out. The work itself is Ultralytics'."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from adapters.store import Store
+from specs.digests import digest_of
+from specs.errors import Stalled
+from specs.records import Epoch, RunRecord, run_key
+from specs.workorders import TrainOrder
+from workloads import dataset, models, pictures
+from workloads.arguments import check_training
+from workloads.environment import cache, describe
+from workloads.errors import Hopeless
+from workloads.progress import Reporter, now
+from workloads.watch import Watch, refuse_missing
+
+_DIVERGED = ("nan persisted", "loss nan/inf", "fitness nan/inf", "corrupted with nan")
+
+
+def run(order: TrainOrder, store: Store, scratch: Path) -> None:
+    """Train and write the RunRecord, after everything it names.
+
+    Hopeless where these inputs can never train; Stalled where the store's material is not what the order names.
+    """
+    if digest_of(order.inputs) != order.inputs_digest:
+        raise Stalled("WrongDigest", "the inputs do not have the digest that the order names; order the job again")
+    started, clock = now(), time.monotonic()
+    args, task = {"seed": 0, **order.inputs["args"]}, order.inputs["task"]
+    manifest = dataset.load_manifest(store, order.inputs["data"], task)
+    check_training(args)
+    _check_runtime(order.inputs.get("runtime"))
+    with Reporter(store, order.job) as reporter:
+        reporter.report("fetching data")
+        data = dataset.for_training(store, manifest, scratch / "data", cache())
+        reporter.report("preparing")
+        model, base = models.base_model(store, order.inputs["model"], task, scratch)
+        trainer = _train(model, args, data, scratch, Watch(reporter))
+    record = RunRecord(
+        inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
+        commit=order.commit, seed=trainer.args.seed, environment=describe(), started=started,
+        finished=now(), seconds=round(time.monotonic() - clock, 3), epochs=_epochs(trainer.csv),
+        metrics=finite(trainer.metrics), base_model=base, weights=_store_weights(store, trainer),
+        files=_store_files(store, Path(trainer.save_dir), scratch),
+    )  # fmt: skip
+    store.create(run_key(order.inputs_digest), record.encode())
+
+
+def record_failure(order: TrainOrder, store: Store, failure: Hopeless) -> None:
+    """Write that these inputs can never train, and why."""
+    record = RunRecord(
+        inputs_digest=order.inputs_digest, inputs=order.inputs, status="Failed", reason=failure.reason,
+        message=failure.message, model=order.model, commit=order.commit, environment=describe(), finished=now(),
+    )  # fmt: skip
+    store.create(run_key(order.inputs_digest), record.encode())
+
+
+def finite(metrics: dict[str, Any] | None) -> dict[str, float]:
+    """Give the metrics that are numbers; a record has no place for NaN."""
+    values = {name: float(value) for name, value in (metrics or {}).items()}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _check_runtime(wanted: str | None) -> None:
+    """Another version would give other weights under the same digest. An image name cannot be checked from inside."""
+    name, _, version = (wanted or "").partition("==")
+    if version and describe().packages.get(name) != version:
+        found = describe().packages.get(name, "not installed")
+        raise Stalled("RuntimeMismatch", f"training.runtime pins {wanted}, but here {name} is {found}")
+
+
+def _train(model: Any, args: dict[str, Any], data: dataset.Materialised, scratch: Path, watch: Watch) -> Any:
+    """Run Ultralytics; give its trainer. The data's path is relative, so that the weights do not depend on it."""
+    import torch
+
+    if "device" not in args and not torch.cuda.is_available():
+        args = {**args, "device": "cpu"}
+    for event, callback in watch.callbacks().items():
+        model.add_callback(event, callback)
+    if args.get("fraction", 1.0) == 1.0:
+        model.add_callback("on_pretrain_routine_end", lambda trainer: _check_complete(trainer, data))
+    try:
+        model.train(**args, data=data.argument, project=str(scratch / "runs"), name="train", exist_ok=True)
+    except RuntimeError as error:
+        if any(sign in str(error).lower() for sign in _DIVERGED):
+            raise _diverged(str(error)) from error
+        raise
+    _check_weights(model, torch)
+    return model.trainer
+
+
+def _check_complete(trainer: Any, data: dataset.Materialised) -> None:
+    """Ultralytics leaves out what it cannot read; here a data set is what its digest says, or nothing."""
+    for loader, expected in ((trainer.train_loader, data.train), (trainer.test_loader, data.val)):
+        refuse_missing(loader.dataset, expected)
+
+
+def _check_weights(model: Any, torch: Any) -> None:
+    """Ultralytics goes back an epoch where a loss is no number, except in the first, whose ruin it keeps."""
+    loss = model.trainer.loss
+    if loss is not None and not torch.isfinite(loss).all():
+        raise _diverged("the loss is not a finite number")
+    state = model.model.state_dict().values()
+    if not all(torch.isfinite(tensor).all() for tensor in state if tensor.is_floating_point()):
+        raise _diverged("the weights are not finite numbers")
+
+
+def _diverged(what: str) -> Hopeless:
+    return Hopeless("Diverged", f"training diverged: {what}; try a lower lr0, or amp: false")
+
+
+def _epochs(path: Path) -> list[Epoch]:
+    """Read the curves from the file Ultralytics keeps, which also is there after training on several devices."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = [{name.strip(): value for name, value in row.items()} for row in csv.DictReader(lines)]
+    found = []
+    for row in rows:
+        epoch = int(float(row.pop("epoch")))
+        row.pop("time", None)
+        found.append(Epoch(epoch=epoch, metrics=finite({k: v for k, v in row.items() if v})))
+    return found
+
+
+def _store_weights(store: Store, trainer: Any) -> str:
+    return store.put_blob(trainer.best if trainer.best.exists() else trainer.last)
+
+
+def _store_files(store: Store, folder: Path, scratch: Path) -> dict[str, str]:
+    """Store curves, arguments and pictures; the arguments without this machine's paths."""
+    files = pictures.keep_pictures(store, folder)
+    for name in ("results.csv", "args.yaml"):
+        if (folder / name).is_file():
+            text = (folder / name).read_text(encoding="utf-8").replace(f"{scratch}/", "")
+            files[name] = store.put_blob(text.encode())
+    return files
