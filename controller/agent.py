@@ -66,7 +66,8 @@ class Agent:
             return True
         self._trouble = ""
         busy = False
-        for key in self.source.keys():
+        keys = self.source.keys()
+        for key in keys:
             busy = self._one(key, shared) or busy
         self._broken()
         self._sweep()

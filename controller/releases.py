@@ -18,8 +18,11 @@ from specs.names import evidence_dir
 class History(Protocol):
     """What is needed of a repository to tell its history."""
 
-    def log(self, commit: str, path: str) -> list[Commit]: ...
-    def read(self, commit: str, path: str) -> bytes | None: ...
+    def log(self, commit: str, path: str) -> list[Commit]:
+        """Give the first-parent commits up to ``commit`` that changed ``path``, newest first."""
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """Give a file at a commit, or None."""
 
 
 @dataclass(frozen=True)

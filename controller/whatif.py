@@ -85,7 +85,8 @@ def _specs(app: App, commit: str) -> tuple[dict[ModelKey, tuple[SourcedSpec, Spe
     source.read(commit)
     found = {}
     problems = list(source.problems)
-    for key in source.keys():
+    keys = source.keys()
+    for key in keys:
         sourced = source.get(key)
         if sourced is None:
             continue

@@ -56,7 +56,7 @@ def forge(settings: Settings, actor: tuple[str, str] | None = None) -> LocalForg
     """
     local = settings.local_repository
     if local is None:
-        text = f"{settings.repository} is not a folder on this machine; the local forge lives inside the bare repository"
+        text = f"{settings.repository} is not a folder here; the local forge lives inside the bare repository"
         raise Stalled("NoForge", text)
     return LocalForge(local, branch=settings.branch, actor=actor or (settings.author_name, settings.author_email))
 

@@ -13,7 +13,8 @@ from specs.training import RESERVED_ARGS, Resources
 FORMATS = {
     "onnx": ".onnx", "torchscript": ".torchscript", "openvino": "_openvino_model", "engine": ".engine",
     "coreml": ".mlpackage", "saved_model": "_saved_model", "litert": ".tflite", "ncnn": "_ncnn_model",
-    "paddle": "_paddle_model", "mnn": ".mnn", "rknn": "_rknn_model", "imx": "_imx_model", "executorch": "_executorch_model",
+    "paddle": "_paddle_model", "mnn": ".mnn", "rknn": "_rknn_model", "imx": "_imx_model",
+    "executorch": "_executorch_model",
 }  # fmt: skip
 """Ultralytics format name to the suffix of what it writes."""
 

@@ -49,7 +49,8 @@ def agent(once: bool, interval: float | None) -> None:
         while made.once() and not stop.wait(min(pace, 1.0)) and time.monotonic() < deadline:
             pass
     else:
-        console().print(f"watching {found.repository} ({found.branch}); jobs and server outlive this process", soft_wrap=True)
+        place = f"{found.repository} ({found.branch})"
+        console().print(f"watching {place}; jobs and server outlive this process", soft_wrap=True)
         made.forever(pace, stop)
     del lock
 

@@ -1,4 +1,4 @@
-"""``trunkline check``: is this file right, and will all of it be acted on?"""
+"""``trunkline check``: say whether a file is right, and whether all of it will be acted on."""
 
 from __future__ import annotations
 

@@ -41,4 +41,4 @@ def add(folder: Path, task: Task, name: str | None, json_: bool) -> None:
     out = console()
     rows = [(cls, str(manifest.class_counts.get(cls, 0))) for cls in manifest.names]
     out.print(table(f"{manifest.images} images", ("class", "count"), rows))
-    out.print(f"\nFor spec.data:\n\n  uri: {{url: {url}, digest: \"{digest}\"}}", soft_wrap=True)
+    out.print(f'\nFor spec.data:\n\n  uri: {{url: {url}, digest: "{digest}"}}', soft_wrap=True)

@@ -42,5 +42,6 @@ def _row(event: ReleaseEvent) -> tuple[str, ...]:
     return (
         f"v{event.version}" if event.version is not None else "–", when, event.how, event.merged_by,
         f"#{event.pull_request}" if event.pull_request else "–", event.commit.sha[:8], event.source[:8] or "–",
-        short(event.data) if event.data else "–", short(event.run) if event.run else "–", measured, event.evidence or "–",
+        short(event.data) if event.data else "–", short(event.run) if event.run else "–",
+        measured, event.evidence or "–",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``trunkline plan``: what would merging do?"""
+"""``trunkline plan``: say what merging would do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def _print(told: list[Consequence], problems: tuple[Problem, ...]) -> None:
     if not told and not problems:
         out.print("nothing changes: no ModelSpec differs")
     for consequence in told:
-        out.print(f"[bold]{consequence.key}[/]  {consequence.change}: [cyan]{consequence.forecast.sentence}[/]", soft_wrap=True)
+        head = f"[bold]{consequence.key}[/]  {consequence.change}"
+        out.print(f"{head}: [cyan]{consequence.forecast.sentence}[/]", soft_wrap=True)
         for line in consequence.lines:
             out.print(f"    {line}", soft_wrap=True, markup=False)
         for gate in consequence.forecast.gates:

@@ -122,7 +122,8 @@ def progress_line(progress: Progress) -> RenderableType:
     """Draw one job: name, bar, epoch, time left, last metrics."""
     grid = Table.grid(padding=(0, 1))
     eta = f"{progress.eta_seconds:.0f} s left" if progress.eta_seconds is not None else ""
-    numbers = "  ".join(f"{name.rpartition('/')[2]} {value:.3g}" for name, value in sorted(progress.metrics.items())[:3])
+    first = sorted(progress.metrics.items())[:3]
+    numbers = "  ".join(f"{name.rpartition('/')[2]} {value:.3g}" for name, value in first)
     bar = ProgressBar(total=progress.epochs, completed=progress.epoch, width=30)
     grid.add_row(progress.job, bar, f"{progress.epoch}/{progress.epochs} epochs", eta, numbers)
     return grid

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any, Self
 
 import httpx
 
@@ -26,7 +27,7 @@ def live_accuracy(url: str, golden: Path) -> tuple[float, int, set[str]]:
     return right / total, total, versions
 
 
-def best(body: dict) -> str:  # type: ignore[type-arg]
+def best(body: dict[str, Any]) -> str:
     """Give the most confident class of an answer."""
     name: str = body["results"][0]["name"]
     return name
@@ -42,7 +43,7 @@ class Steady:
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
 
-    def __enter__(self) -> Steady:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

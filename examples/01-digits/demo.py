@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pictures
-import screen
 from clients import Steady, live_accuracy
 from screen import chapter, proved, say
 from world import MODEL_FILE, World
@@ -48,10 +48,7 @@ class Demo:
         world.trunkline("init", ".")
         train, self.golden = pictures.write(world.folder / "pictures")
         say("1,797 handwritten digits; every fifth is golden: measured on, never trained on.")
-        digests = {
-            part: _json(world.trunkline("data", "add", str(folder), "--task", "classify", "--name", name, "--json", show=False))
-            for part, folder, name in (("TRAIN", train, "digits-train"), ("GOLDEN", self.golden, "digits-golden"))
-        }
+        digests = {"TRAIN": self.add(train, "digits-train"), "GOLDEN": self.add(self.golden, "digits-golden")}
         for part, found in digests.items():
             proved(f"{part.lower()}: {found['images']} images, {found['digest'][:19]}…")
         world.git("clone", "--quiet", "models.git", "work")
@@ -68,6 +65,12 @@ class Demo:
         number = world.open("digits")
         world.trunkline("plan", "--pr", str(number))
         world.trunkline("pr", "merge", str(number))
+
+    def add(self, folder: Path, name: str) -> dict[str, Any]:
+        """Put a folder of pictures into the store; give what ``trunkline data add`` said."""
+        words = ("data", "add", str(folder), "--task", "classify", "--name", name, "--json")
+        found: dict[str, Any] = json.loads(self.world.trunkline(*words, show=False))
+        return found
 
     def too_little(self) -> None:
         chapter(2, "The agent sees the commit; one epoch is too little, and a gate says so")
@@ -102,7 +105,8 @@ class Demo:
 
     def until_serving(self, version: int) -> None:
         world = self.world
-        world.wait(f"v{version} loads and proves itself", lambda: (world.status().get("serving") or {}).get("version") == version, 60)
+        serves = lambda: (world.status().get("serving") or {}).get("version") == version  # noqa: E731
+        world.wait(f"v{version} loads and proves itself", serves, 60)
         self.served[version] = world.status()["serving"]["file"]
 
     def serve(self, version: int) -> None:
@@ -116,7 +120,8 @@ class Demo:
         chapter(5, "A pull request changes only an export argument: nothing is trained")
         world = self.world
         runs = world.records("runs/")
-        number = world.propose("opset", {"args: {dynamic: true}": "args: {dynamic: true, opset: 17}"}, "Export for opset 17")
+        change = {"args: {dynamic: true}": "args: {dynamic: true, opset: 17}"}
+        number = world.propose("opset", change, "Export for opset 17")
         told = world.trunkline("plan", "--pr", str(number))
         assert "retrains" not in told, told
         assert "re-exports onnx" in told, told
@@ -172,13 +177,6 @@ class Demo:
         self.world.trunkline("status")
 
 
-def _json(text: str) -> dict[str, Any]:
-    import json
-
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the whole story on real data.")
     parser.add_argument("--short", action="store_true", help="leave out the second retraining")
@@ -193,7 +191,7 @@ def main() -> int:
         say("\nstopped; nothing is left running")
         return 130
     else:
-        say(f"\n[bold green]done.[/] Everything is in {options.folder}; `cd {options.folder}` and try `trunkline --help`.")
+        say(f"\n[bold green]done.[/] Everything is in {options.folder}: go there and try `trunkline --help`.")
         return 0
     finally:
         if not options.keep_running:

@@ -20,7 +20,8 @@ def chapter(number: int, title: str) -> None:
     """Begin a part of the story."""
     passed = time.monotonic() - _STARTED
     console.print()
-    console.print(Panel(Text(f"{number}. {title}", "bold"), subtitle=f"{passed:.0f} s", subtitle_align="right", expand=True))
+    head = Text(f"{number}. {title}", "bold")
+    console.print(Panel(head, subtitle=f"{passed:.0f} s", subtitle_align="right", expand=True))
 
 
 def say(text: str) -> None:
@@ -41,10 +42,15 @@ def proved(text: str) -> None:
 
 
 def wait(
-    what: str, done: Callable[[], bool], jobs: Callable[[], list[JobProgress]], alive: Callable[[], None], seconds: float
+    what: str,
+    done: Callable[[], bool],
+    jobs: Callable[[], list[JobProgress]],
+    alive: Callable[[], None],
+    seconds: float,
 ) -> None:
     """Wait until ``done``, showing a bar for every job on the way; TimeoutError after ``seconds``."""
-    columns = (TextColumn("  {task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[info]}"), TimeElapsedColumn())
+    words, info = TextColumn("  {task.description}"), TextColumn("{task.fields[info]}")
+    columns = (words, BarColumn(bar_width=30), info, TimeElapsedColumn())
     deadline = time.monotonic() + seconds
     with Progress(*columns, console=console, transient=False) as bars:
         overall = bars.add_task(what, total=None, info="")
