@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from specs.facts import Commit
 _FIELDS = "%H%x00%an <%ae>%x00%ct%x00%s%x00%(trailers:only,unfold,separator=%x1e)"
 _SYMLINK, _SUBMODULE, _TREE, _PROGRAM = "120000", "160000", "040000", "100755"
 _GONE = "0" * 40
+_STEPS = re.compile(r"(?:~[0-9]{0,4}|\^[1-9]?)+$")  # back from a commit, as git writes them
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,23 @@ class Change:
 
 
 class GitObjects:
-    """Commits, trees and files of one bare repository. Revisions are full commit names or plain branch names."""
+    """Commits, trees and files of one bare repository.
+
+    Revisions are full commit names or plain branch names, either with steps back: ``main~1``, ``main^2``.
+    """
 
     def __init__(self, git: Runner) -> None:
         self.git = git
 
     def resolve(self, rev: str) -> str:
         """Give the full name of the commit; Stalled ``BranchMissing`` or ``CommitMissing`` where there is none."""
-        name = rev if is_commit_name(rev) else f"refs/heads/{check_branch(rev)}"
+        steps = _STEPS.search(rev)
+        start = rev.removesuffix(steps[0]) if steps else rev
+        name = start if is_commit_name(start) else f"refs/heads/{check_branch(start)}"
+        name += steps[0] if steps else ""
         answer = self.git.run("rev-parse", "--verify", "--quiet", name + "^{commit}", accept=(0, 1, 128))
         if answer.status:
-            if is_commit_name(rev):
+            if steps or is_commit_name(rev):
                 raise Stalled("CommitMissing", f"there is no commit {rev}; it was never pushed, or was removed since")
             raise Stalled("BranchMissing", f"there is no branch {rev}")
         return answer.text

@@ -16,10 +16,10 @@ from reconcilers.loop import Reconciler, Result
 from reconcilers.observe import Shared
 from reconcilers.ports import Servers, Source
 from reconcilers.summary import trouble_status
-from specs.errors import InvalidManifest, Stalled, Transient, TrunklineError
+from specs.errors import InvalidManifest, Problem, Stalled, Transient, TrunklineError
 from specs.modelspec import ModelKey
 from specs.names import serving_name
-from specs.status import ModelStatus
+from specs.status import ConditionType, ModelStatus, Reason
 
 log = logging.getLogger("trunkline.agent")
 _FIRST_BACKOFF, _LAST_BACKOFF = 1.0, 300.0
@@ -55,6 +55,7 @@ class Agent:
     """Called when a model's status changed."""
     _paces: dict[ModelKey, _Pace] = field(default_factory=dict)
     _trouble: str = ""
+    _problems: tuple[Problem, ...] = ()
 
     def once(self) -> bool:
         """Look at every model that is due; True while there is work under way or trouble to retry."""
@@ -65,6 +66,7 @@ class Agent:
             self._complain(error)
             return True
         self._trouble = ""
+        self._complain_of_files()
         busy = False
         keys = self.source.keys()
         for key in keys:
@@ -96,8 +98,7 @@ class Agent:
         else:
             pace.went_well()
         self._say(key, result.status)
-        waiting = any(c.type == "Reconciling" for c in result.status.conditions)
-        return result.acted or result.retry or waiting
+        return result.acted or result.retry or _works(result.status)
 
     def _say(self, key: ModelKey, status: ModelStatus) -> None:
         if self.statuses.write(key, status):
@@ -128,6 +129,20 @@ class Agent:
         if str(error) != self._trouble:
             self._trouble = str(error)
             log.warning("%s: %s", error.reason, error)
+
+    def _complain_of_files(self) -> None:
+        """Log what is wrong with files, once: a file that never was right has no model whose status could say it."""
+        problems = tuple(self.source.problems)
+        for problem in problems:
+            if problem not in self._problems:
+                log.warning("%s", problem)
+        self._problems = problems
+
+
+def _works(status: ModelStatus) -> bool:
+    """Whether work is under way that will end by itself; waiting for a person is none."""
+    found = status.condition(ConditionType.RECONCILING)
+    return found is not None and found.reason != Reason.PULL_REQUEST_OPEN
 
 
 def _stamp() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from controller.settings import Settings, load
 from specs.errors import Stalled
@@ -33,12 +34,12 @@ def print_json(value: object) -> None:
 
 
 def table(title: str | None, header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """Make a table in the house style."""
+    """Make a table in the house style. Cells are plain text: brackets in the words of others mean nothing."""
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in header:
         made.add_column(name, overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(Text, row))
     return made
 
 

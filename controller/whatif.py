@@ -106,5 +106,6 @@ def _forecast(
         name, file = serving_name(*sourced.key), old.release.exports.get(old.serving.export)
         states[name] = ServingState(name, True, old.release.version, file)
     observer = Observer(store, repository, forge, _NoJobs(), _AsReleased(states))
-    observed = observer.observe(sourced, spec, Shared(sourced.head, {}, {}))
+    pulls = observer.share().pulls  # what people decided before counts
+    observed = observer.observe(sourced, spec, Shared(sourced.head, pulls, {}))
     return forecast(sourced.key, spec, observed, now, again=old is not None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from specs.digests import canonical
+from specs.digests import DIGEST_PATTERN, canonical
 from specs.modelspec import Spec
 
 _NAMED_LISTS = ("exports", "gates")
@@ -65,4 +66,6 @@ def _dotted(parts: list[str | int]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, str) and re.match(DIGEST_PATTERN, value):
+        return f"{value[:19]}…"  # as much as people compare
     return "(none)" if value is None else json.dumps(value, ensure_ascii=False)

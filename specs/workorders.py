@@ -74,7 +74,7 @@ class CompareOrder(Order):
 
 
 class ExportOrder(Order):
-    """Export weights and time the result. Leaves an ArtifactRecord, with golden an EvaluationRecord, an ExportRecord."""
+    """Export weights and time the result. Leaves an ArtifactRecord, an EvaluationRecord (golden), an ExportRecord."""
 
     kind: Literal["export"] = "export"
     weights: Digest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from controller.console import as_json, console, print_json
 from specs.coverage import not_acted_on
@@ -61,9 +62,9 @@ def _expand(files: tuple[Path, ...]) -> list[Path]:
 def _print(count: int, problems: list[Problem], notes: dict[str, list[str]]) -> None:
     out = console()
     for problem in problems:
-        out.print(f"[red]✗[/] {problem}", markup=True, soft_wrap=True)
+        out.print(f"[red]✗[/] {escape(str(problem))}", soft_wrap=True)
     for name, sentences in notes.items():
         for sentence in sentences:
-            out.print(f"[yellow]![/] {name}: {sentence}", soft_wrap=True)
+            out.print(f"[yellow]![/] {escape(name)}: {escape(sentence)}", soft_wrap=True)
     if not problems:
         out.print(f"[green]✓[/] {count} ModelSpec{'s' if count != 1 else ''}, no problems")

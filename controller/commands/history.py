@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import click
+from rich.text import Text
 
 from controller import wiring
-from controller.console import as_json, console, pick, print_json, settings, table
+from controller.console import as_json, console, pick, print_json, settings
 from controller.releases import ReleaseEvent, releases
 from specs.digests import short
 from specs.errors import Stalled
@@ -32,16 +33,25 @@ def history(model: str, json_: bool) -> None:
     if json_:
         print_json([{**vars(event), "commit": vars(event.commit)} for event in events])
         return
-    header = ("", "when (UTC)", "how", "merged by", "PR", "commit", "asked by", "data", "run", "measured", "evidence")
-    console().print(table(f"{key}: {len(events)} releases", header, [_row(event) for event in events]))
+    out = console()
+    out.print(f"[bold]{key}[/]: {len(events)} releases, oldest first\n")
+    for event in events:
+        out.print(_block(event))
 
 
-def _row(event: ReleaseEvent) -> tuple[str, ...]:
-    when = datetime.fromtimestamp(event.commit.when, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    measured = f"{event.metric.removeprefix('metrics/')} {event.value:.4g}" if event.value is not None else "–"
-    return (
-        f"v{event.version}" if event.version is not None else "–", when, event.how, event.merged_by,
-        f"#{event.pull_request}" if event.pull_request else "–", event.commit.sha[:8], event.source[:8] or "–",
-        short(event.data) if event.data else "–", short(event.run) if event.run else "–",
-        measured, event.evidence or "–",
-    )  # fmt: skip
+def _block(event: ReleaseEvent) -> Text:
+    """Tell one release in two lines: who and when, then from what and how good."""
+    when = datetime.fromtimestamp(event.commit.when, UTC).strftime("%Y-%m-%d %H:%M")
+    who = event.merged_by.partition(" <")[0]
+    pull = f" in #{event.pull_request}" if event.pull_request else ", not by pull request"
+    name = f"v{event.version}" if event.version is not None else "none"
+    story = f"{event.how:<12}{when} UTC  by {who}{pull}, commit {event.commit.sha[:8]}\n"
+    text = Text.assemble((f"{name:<5}", "bold cyan"), story)
+    if event.version is not None:
+        metric = event.metric.removeprefix("metrics/")
+        measured = f"{metric} {event.value:.4g}" if event.value is not None else "not measured"
+        facts = (f"run {short(event.run)[:8]}", f"data {short(event.data)[:8] if event.data else '–'}",
+                 f"asked for by {event.source[:8] or '–'}", measured)  # fmt: skip
+        colour = "green" if event.evidence == "verified" else "red"
+        text.append_text(Text.assemble(" " * 5, ", ".join(facts), ", evidence ", (event.evidence, colour), "\n"))
+    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import click
+from rich.markup import escape
 
 from controller import wiring
 from controller.console import as_json, console, print_json, settings
@@ -50,15 +51,15 @@ def _plain(consequence: Consequence) -> dict[str, object]:
 def _print(told: list[Consequence], problems: tuple[Problem, ...]) -> None:
     out = console()
     for problem in problems:
-        out.print(f"[red]✗[/] {problem}", soft_wrap=True)
+        out.print(f"[red]✗[/] {escape(str(problem))}", soft_wrap=True)
     if not told and not problems:
         out.print("nothing changes: no ModelSpec differs")
     for consequence in told:
         head = f"[bold]{consequence.key}[/]  {consequence.change}"
-        out.print(f"{head}: [cyan]{consequence.forecast.sentence}[/]", soft_wrap=True)
+        out.print(f"{head}: [cyan]{escape(consequence.forecast.sentence)}[/]", soft_wrap=True)
         for line in consequence.lines:
             out.print(f"    {line}", soft_wrap=True, markup=False)
         for gate in consequence.forecast.gates:
             out.print(f"    gate {gate}", soft_wrap=True, markup=False)
         if consequence.forecast.stopped:
-            out.print(f"    [red]then it stops:[/] {consequence.forecast.stopped}", soft_wrap=True)
+            out.print(f"    [red]then it stops:[/] {escape(consequence.forecast.stopped)}", soft_wrap=True)

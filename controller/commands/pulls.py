@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 import click
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.syntax import Syntax
+from rich.text import Text
 
 from adapters.bare_repository import diff as changes
 from adapters.bare_repository import subject
@@ -64,8 +66,8 @@ def show(number: int, json_: bool) -> None:
         print_json(_plain(pull))
         return
     out = console()
-    out.print(f"[bold]#{pull.number} {pull.title}[/]   [cyan]{pull.state}[/]", soft_wrap=True)
-    out.print(f"{pull.branch} → {pull.base}   by {pull.author}, {_time(pull.opened)}\n", soft_wrap=True)
+    out.print(f"[bold]#{pull.number} {escape(pull.title)}[/]   [cyan]{pull.state}[/]", soft_wrap=True)
+    out.print(f"{pull.branch} → {pull.base}   by {pull.author}, {_time(pull.opened)}\n", soft_wrap=True, markup=False)
     out.print(Markdown(pull.body.partition("<!--")[0]))
     for comment in pull.comments:
         out.print(Markdown("> " + comment.partition("<!--")[0].strip()))
@@ -79,7 +81,7 @@ def diff(number: int) -> None:
     pull = forge.get(number)
     text = changes(forge.path, forge.branch, pull.head)
     out = console()
-    out.print(Syntax(text, "diff", background_color="default", word_wrap=True) if out.is_terminal else text)
+    out.print(Syntax(text, "diff", background_color="default", word_wrap=True) if out.is_terminal else Text(text))
 
 
 @pulls.command(name="open")

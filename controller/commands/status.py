@@ -57,7 +57,8 @@ def board(statuses: Statuses, store: Store, model: str | None = None) -> Rendera
         return _one(key, dict(items)[key], store)
     made = table(None, ("model", "ready", "release", "serving", "proposal", "what is going on"), [])
     for key, each in items:
-        made.add_row(str(key), _ready(each), _version(each.version), _serving(each), _proposals(each), each.summary)
+        cells = (_version(each.version), _serving(each), _proposals(each), each.summary)
+        made.add_row(str(key), _ready(each), *map(Text, cells))
     return Group(made, *_bars(items, store))
 
 
@@ -78,7 +79,9 @@ def _version(version: int | None) -> str:
 
 
 def _serving(status: ModelStatus) -> str:
-    return f"{_version(status.serving.version)} {status.serving.url}" if status.serving else "–"
+    if status.serving is None:
+        return "–"
+    return f"{_version(status.serving.version)} at {status.serving.url.partition('://')[2].partition('/')[0]}"
 
 
 def _proposals(status: ModelStatus) -> str:
@@ -93,7 +96,7 @@ def _one(key: ModelKey, status: ModelStatus, store: Store) -> Group:
         symbol, colour = _SYMBOL[condition.status]
         good = condition.status == "True" and condition.type not in (ConditionType.STALLED, ConditionType.RECONCILING)
         rows.add_row(Text(symbol, "green" if good else colour if condition.status != "True" else "yellow"),
-                     condition.type, condition.reason, condition.message)  # fmt: skip
+                     condition.type, condition.reason, Text(condition.message))  # fmt: skip
     facts = [f"release {_version(status.version)}", f"serving {_serving(status)}", f"proposals {_proposals(status)}"]
     facts += [f"{name} {value:.4g}" for name, value in sorted(status.metrics.items())]
     head = Text.assemble((str(key), "bold"), "  ", ", ".join(facts))

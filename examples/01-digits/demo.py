@@ -100,8 +100,16 @@ class Demo:
         number = world.proposal("promote")
         if show:
             world.trunkline("pr", "show", str(number))
+            files = world.git("ls-tree", "-r", "--name-only", f"origin/{self.branch()}", "evidence").split()
+            say("In the same commit: " + ", ".join(file.rpartition("/")[2] for file in files))
         world.trunkline("pr", "merge", str(number))
         self.until_serving(version)
+
+    def branch(self) -> str:
+        """Give the branch of the open proposal, fetched."""
+        self.world.git("fetch", "--quiet", "origin")
+        branch: str = self.world.status()["proposals"][0]["branch"]
+        return branch
 
     def until_serving(self, version: int) -> None:
         world = self.world

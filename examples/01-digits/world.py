@@ -64,7 +64,7 @@ class World:
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         if show:
-            screen.command(["git", *words], done.stdout)
+            screen.command(["git", *words], "\n".join(done.stdout.splitlines()[:1]))
         if done.returncode != 0:
             raise RuntimeError(f"git {' '.join(words)} failed: {done.stderr}")
         return done.stdout.strip()

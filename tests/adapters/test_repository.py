@@ -188,7 +188,8 @@ def test_resolve_takes_branches_and_full_names_only(hub: Hub) -> None:
     for rev, expected in (
         ("none", "BranchMissing"),
         ("f" * 40, "CommitMissing"),
-        (f"{head}~1", "UnsafeRef"),
+        ("main~99", "CommitMissing"),
+        ("main~1:README", "UnsafeRef"),
         ("main@{0}", "UnsafeRef"),
         ("HEAD", "UnsafeRef"),
         ("--all", "UnsafeRef"),
@@ -196,6 +197,15 @@ def test_resolve_takes_branches_and_full_names_only(hub: Hub) -> None:
         with pytest.raises(Stalled) as caught:
             ours.resolve(rev)
         assert reason(caught) == expected
+
+
+def test_resolve_takes_steps_back(hub: Hub) -> None:
+    """A branch or a commit with steps back, as git writes them, resolves to the commit that far back."""
+    first = hub.head()
+    second = hub.commit({"more": "1"})
+    ours = repository(hub)
+    ours.fetch()
+    assert ours.resolve("main~1") == ours.resolve("main^") == ours.resolve(f"{second}~") == first
 
 
 def test_merge_base_of_unrelated_histories_is_none(hub: Hub) -> None:
