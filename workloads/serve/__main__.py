@@ -1,0 +1,99 @@
+"""``python -m workloads.serve --store URL --state DIR``: run the inference server until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from adapters.store import Store
+from specs.errors import TrunklineError
+from workloads.serve.app import Settings, serve
+from workloads.serve.limits import Limits
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; gives 0 after a clean stop, 1 where it cannot start, 2 for wrong arguments."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # What clients send may be odd; that is for their answer to say, not for our log.
+    warnings.filterwarnings("ignore", module="PIL")
+    # A thread that comes back from an inference must not wait 5 ms for its turn.
+    sys.setswitchinterval(0.0005)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(options))
+    except (TrunklineError, OSError) as error:
+        sys.stderr.write(f"the server cannot start: {error}\n")
+        return 1
+    return 0
+
+
+async def _run(options: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(Store(options.store), _settings(options), stop)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give uvloop's loops where it is installed: a quarter less work for each request. None means Python's own."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    return factory
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    limits = Limits(
+        max_body=options.max_body, max_held=max(Limits.max_held, options.max_body), max_pixels=options.max_pixels,
+        queue=options.queue, body_timeout=options.body_timeout, idle_timeout=options.idle_timeout,
+        max_batch=options.max_batch, threads=options.threads,
+    )  # fmt: skip
+    cache = options.cache or options.state / "cache"
+    return Settings(options.state, cache, options.host, options.port, limits)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        msg = "must be at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workloads.serve", description=__doc__)
+    option = parser.add_argument
+    option("--store", required=True, metavar="URL", help="artifact store, for instance file:///var/lib/trunkline/store")
+    option("--state", required=True, type=Path, metavar="DIR", help="what to serve after a restart, and address.json")
+    option("--cache", type=Path, metavar="DIR", help="files by digest (default: STATE/cache)")
+    option("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    option("--port", default=8000, type=int, help="0 takes any free one; address.json tells (default: %(default)s)")
+    option("--max-body", default=Limits.max_body, type=_positive, metavar="BYTES", help="of one request")
+    option("--max-pixels", default=Limits.max_pixels, type=_positive, metavar="N", help="of one picture")
+    option("--queue", default=Limits.queue, type=_positive, metavar="N", help="requests of a model that may wait")
+    option("--max-batch", default=Limits.max_batch, type=_positive, metavar="N", help="rows in one inference")
+    option("--threads", default=len(os.sched_getaffinity(0)), type=_positive, metavar="N", help="inside one inference")
+    option("--body-timeout", default=Limits.body_timeout, type=float, metavar="SECONDS", help="for a whole body")
+    option("--idle-timeout", default=Limits.idle_timeout, type=float, metavar="SECONDS", help="without a request")
+    return parser
+
+
+if __name__ == "__main__":
+    code = main()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # A load that hangs in the store must not keep a stopped server alive: everything worth keeping is on disk.
+    os._exit(code)

@@ -1,0 +1,135 @@
+"""The server put together: routes, one place for refusals, and the way from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from workloads.serve.answers import Refusal, json_answer
+from workloads.serve.cache import Blobs, Cache
+from workloads.serve.exposition import Metrics
+from workloads.serve.limits import Intake, Limits
+from workloads.serve.plain import Predictions
+from workloads.serve.repository import Repository
+from workloads.serve.state import State
+from workloads.serve.v2 import Protocol
+
+LOADERS = 2
+DRAIN = 4.0
+"""Seconds that requests in flight have to end, and as many again once they are told to; together below ten."""
+LINGER = 2.0
+"""Seconds in which the rest of a refused body is read and dropped, so that the client gets to read the refusal."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a server listens and keeps its things."""
+
+    state: Path
+    cache: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    limits: Limits = field(default_factory=Limits)
+
+
+class Server:
+    """One server process: ``start``, then ``stop``."""
+
+    def __init__(self, store: Blobs, settings: Settings) -> None:
+        """Take the state directory; Stalled ``StateInUse`` where another server has it. Needs a running loop."""
+        self._settings = settings
+        limits = settings.limits
+        self._state = State(settings.state)
+        self._loaders = ThreadPoolExecutor(LOADERS, "load")
+        self._decoders = ThreadPoolExecutor(max(2, limits.threads), "decode")
+        metrics = Metrics()
+        intake = Intake(limits)
+        cache = Cache(settings.cache, store)
+        self.repository = Repository(store, cache, self._state, limits, metrics, self._loaders)
+        self._protocol = Protocol(self.repository, intake, metrics, _version())
+        predictions = Predictions(self.repository, intake, metrics, limits, self._decoders)
+        self._metrics = metrics
+        app = web.Application(middlewares=[_refusals])
+        app.add_routes([
+            *self._protocol.routes(),
+            web.post("/models/{name}/predict", predictions.predict),
+            web.get("/trunkline/models", self._models),
+            web.get("/metrics", self._exposition),
+        ])  # fmt: skip
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, keepalive_timeout=limits.idle_timeout,
+            lingering_time=LINGER, shutdown_timeout=DRAIN,
+        )  # fmt: skip
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen, restore what served last, then be ready and say so in ``address.json``. OSError for a taken port."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024).start()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        await self.repository.restore()
+        self._protocol.ready = True
+        self._state.announce(self.url)
+
+    async def stop(self) -> None:
+        """Stop accepting, answer what is in flight (at most twice DRAIN seconds), and let go of everything."""
+        self._protocol.ready = False
+        await self._runner.cleanup()
+        self.repository.close()
+        self._state.retract()
+        self._state.close()
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def _models(self, request: web.Request) -> web.Response:
+        del request
+        return json_answer({"models": {name: slot.describe() for name, slot in self.repository.slots().items()}})
+
+    async def _exposition(self, request: web.Request) -> web.Response:
+        del request
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@web.middleware
+async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn refusals, ours and the router's, into JSON."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        return refusal.answer()
+    except web.HTTPNotFound:
+        return json_answer({"error": f"there is nothing at {request.path[:200]!r}"}, status=404)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"{request.method[:20]} is not possible here; use {allowed}"
+        return json_answer({"error": message}, status=405, headers={"Allow": allowed})
+
+
+def _version() -> str:
+    try:
+        return version("trunkline")
+    except PackageNotFoundError:
+        return "0"
+
+
+async def serve(store: Blobs, settings: Settings, stop: asyncio.Event) -> None:
+    """Run a server until ``stop`` is set; prints one line when it is ready."""
+    server = Server(store, settings)
+    await server.start()
+    names = ", ".join(name for name, slot in server.repository.slots().items() if slot.served) or "no models yet"
+    sys.stdout.write(f"trunkline server ready at {server.url} (pid {os.getpid()}), serving {names}\n")
+    sys.stdout.flush()
+    await stop.wait()
+    await server.stop()

@@ -1,0 +1,109 @@
+"""What the server was told to serve, on disk, so that a restart serves the same without asking anybody."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from specs.base import Name
+from specs.digests import Digest
+from specs.errors import Stalled, Transient
+from specs.records import ArtifactRecord
+
+log = logging.getLogger(__name__)
+
+
+class Target(BaseModel):
+    """One export of one release, as the controller asks for it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    version: Annotated[int, Field(ge=1)]
+    file: Digest
+    run: Digest
+    weights: Digest
+
+
+class Saved(BaseModel):
+    """A target that loaded and passed its self-tests."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    name: Name
+    target: Target
+    artifact: ArtifactRecord
+    previous: list[Digest] = []
+    """Files of the version before this one, which stay in the cache."""
+
+    def digests(self) -> list[str]:
+        """Give all files that serving needs."""
+        tests = self.artifact.self_tests
+        return [self.target.file, *(blob for test in tests for blob in (test.image, test.input, test.outputs))]
+
+
+class State:
+    """A directory: ``serving/<name>.json`` for each model, ``address.json`` while the server runs.
+
+    Whoever starts the server may keep files of its own beside them.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Take the directory for this process; Stalled ``StateInUse`` where another server has it."""
+        self._root = root
+        self._models = root / "serving"
+        self._models.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._models / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Stalled("StateInUse", f"another server uses {root}; give each its own --state") from error
+
+    def load(self) -> list[Saved]:
+        """Give all models that served last, sorted by name; a file that cannot be read is reported and left alone."""
+        saved: list[Saved] = []
+        for path in sorted(self._models.glob("*.json")):
+            try:
+                saved.append(Saved.model_validate_json(path.read_bytes()))
+            except (ValidationError, OSError) as error:
+                log.warning("cannot restore a model from %s: %s", path, error)
+        return saved
+
+    def save(self, saved: Saved) -> None:
+        """Write what serves; Transient where the disk does not take it."""
+        self._write(self._models / f"{saved.name}.json", saved.model_dump_json(indent=2).encode())
+
+    def forget(self, name: str) -> None:
+        """Drop a model; no-op where there is none. Transient where the disk does not let go of it."""
+        path = self._models / f"{name}.json"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise Transient("StateUnavailable", f"cannot remove {path}: {error}") from error
+
+    def announce(self, url: str) -> None:
+        """Write ``address.json``: where this process answers."""
+        self._write(self._root / "address.json", json.dumps({"url": url, "pid": os.getpid()}).encode())
+
+    def retract(self) -> None:
+        """Remove ``address.json``."""
+        (self._root / "address.json").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let another server have the directory."""
+        self._lock.close()
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Replace a file in one step: after a crash it is the old one or the new one."""
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            raise Transient("StateUnavailable", f"cannot write {path}: {error}") from error

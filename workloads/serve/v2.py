@@ -1,0 +1,169 @@
+"""The Open Inference Protocol v2 over HTTP, with the model repository extension."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from specs.base import Name
+from specs.errors import Stalled, Transient
+from workloads.serve import protocol
+from workloads.serve.answers import Refusal, json_answer
+from workloads.serve.engine import EngineFailure
+from workloads.serve.exposition import Metrics
+from workloads.serve.limits import Intake
+from workloads.serve.repository import Repository, Served
+from workloads.serve.state import Target
+
+PLATFORM = "onnxruntime_onnx"
+_MISSING = {"ArtifactMissing": 404}
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+Request = TypeVar("Request", bound=BaseModel)
+
+
+class _LoadRequest(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    parameters: Target
+
+
+class _IndexRequest(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    ready: Annotated[bool, Field(strict=True)] = False
+
+
+class Protocol:
+    """Handlers of ``/v2``."""
+
+    def __init__(self, repository: Repository, intake: Intake, metrics: Metrics, version: str) -> None:
+        self._repository = repository
+        self._intake = intake
+        self._metrics = metrics
+        self._version = version
+        self.ready = False
+        """Whether the server takes requests: everything was restored, and it is not about to stop."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """Give all routes, with and without a version in the path."""
+        models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+        return [
+            web.get("/v2", self.server),
+            web.get("/v2/health/live", self.live),
+            web.get("/v2/health/ready", self.server_ready),
+            *(web.post(f"{model}/infer", self.infer) for model in models),
+            *(web.get(model, self.metadata) for model in models),
+            *(web.get(f"{model}/ready", self.model_ready) for model in models),
+            web.post("/v2/repository/index", self.index),
+            web.post("/v2/repository/models/{name}/load", self.load),
+            web.post("/v2/repository/models/{name}/unload", self.unload),
+        ]
+
+    async def server(self, request: web.Request) -> web.Response:
+        """Say what this server is."""
+        del request
+        return json_answer({"name": "trunkline", "version": self._version, "extensions": protocol.EXTENSIONS})
+
+    async def live(self, request: web.Request) -> web.Response:
+        """Say that the event loop turns."""
+        del request
+        return json_answer({"live": True})
+
+    async def server_ready(self, request: web.Request) -> web.Response:
+        """Say whether to send requests here."""
+        del request
+        return json_answer({"ready": self.ready}, status=200 if self.ready else 503)
+
+    async def model_ready(self, request: web.Request) -> web.Response:
+        """Say whether a model answers; Refusal 404 or 503 where it does not."""
+        served = self._find(request)
+        return json_answer({"name": request.match_info["name"], "ready": served is not None})
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        """Describe a model: what it takes and gives, and which release it is."""
+        served = self._find(request)
+        target, artifact = served.target, served.artifact
+        parameters: dict[str, Any] = {**target.model_dump(), "task": artifact.task, "names": artifact.names}
+        return json_answer({
+            "name": request.match_info["name"],
+            "versions": [str(target.version)],
+            "platform": PLATFORM,
+            "inputs": [part.describe() for part in served.engine.inputs],
+            "outputs": [part.describe() for part in served.engine.outputs],
+            "parameters": parameters,
+        })  # fmt: skip
+
+    async def infer(self, request: web.Request) -> web.Response:
+        """Answer with the model's raw outputs."""
+        with self._metrics.request() as tally:
+            async with self._intake.body(request) as body:
+                served = self._find(request)
+                tally.model, tally.version = request.match_info["name"], str(served.target.version)
+                call = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
+                rows = served.engine.check(call.inputs, call.outputs)
+                try:
+                    outputs = await served.batcher.submit(call.inputs, rows)
+                except EngineFailure as error:
+                    raise Refusal(500, f"the model failed: {error}") from error
+            return protocol.respond(call, tally.model, served.target.version, served.file, outputs)
+
+    async def index(self, request: web.Request) -> web.Response:
+        """List the models that were asked for, ready or not."""
+        async with self._intake.body(request) as body:
+            only_ready = _parsed(_IndexRequest, body or b"{}").ready
+        entries: list[dict[str, Any]] = []
+        for name, slot in self._repository.slots().items():
+            if slot.served is not None:
+                version = str(slot.served.target.version)
+                entries.append({"name": name, "version": version, "state": "READY", "reason": ""})
+            elif not only_ready:
+                entries.append({"name": name, "state": "UNAVAILABLE", "reason": slot.failure or "loading"})
+        return json_answer(entries)
+
+    async def load(self, request: web.Request) -> web.Response:
+        """Serve another file; answers when it is ready, or says why the old one goes on."""
+        name = _model_name(request)
+        async with self._intake.body(request) as body:
+            target = _parsed(_LoadRequest, body).parameters
+        with _refused():
+            await self._repository.load(name, target)
+        return json_answer({"name": name, "version": str(target.version), "file": target.file, "ready": True})
+
+    async def unload(self, request: web.Request) -> web.Response:
+        """Stop serving a model; also where it does not serve."""
+        name = _model_name(request)
+        async with self._intake.body(request):
+            with _refused():
+                await self._repository.unload(name)
+        return json_answer({"name": name, "ready": False})
+
+    def _find(self, request: web.Request) -> Served:
+        return self._repository.get(request.match_info["name"], request.match_info.get("version"))
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Turn trouble with a load into a refusal: 4xx where trying again is no use, 503 where it may be."""
+    try:
+        yield
+    except Stalled as error:
+        raise Refusal(_MISSING.get(error.reason, 422), error.message, reason=error.reason) from error
+    except Transient as error:
+        raise Refusal(503, error.message, reason=error.reason, headers={"Retry-After": "5"}) from error
+
+
+def _model_name(request: web.Request) -> str:
+    try:
+        return _NAME.validate_python(request.match_info["name"])
+    except ValidationError as error:
+        msg = "a model's name has lower-case letters, digits and hyphens, at most 63"
+        raise Refusal(400, msg, reason="LoadFailed") from error
+
+
+def _parsed(kind: type[Request], body: bytes) -> Request:
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise Refusal(400, f"not such a request: {protocol.first_problem(error)}", reason="LoadFailed") from error
