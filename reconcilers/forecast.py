@@ -47,24 +47,22 @@ def forecast(key: ModelKey, spec: Spec, observed: Observed, now: float, *, again
     decided_before = tuple(p for p in observed.proposals if p.pull.state is not PullState.OPEN)
     world = replace(observed, jobs={}, proposals=decided_before, branches={}, leftovers={})
     imagined, judged = False, bool(spec.gates) or any(export.parity for export in spec.exports)
+    stopped = ""
     for _ in range(_ROUNDS):
         decided = plan(key, spec, world, now)
-        if imagined and judged and decided.step(Type.GATES_PASSED) is not None:
+        asked = imagined and judged and decided.step(Type.GATES_PASSED) is not None
+        stops = [step for step in decided.steps if step.verdict is Verdict.STOP]
+        stopped = "; ".join(step.message for step in stops if not (asked and step.type is Type.GATES_PASSED))
+        if asked:
             effects.append("then the gates decide whether a release is proposed")
-            return Forecast(_told(effects), _gate_lines(spec), suspended=spec.suspend)
-        if not decided.intended:
-            stops = "; ".join(step.message for step in decided.steps if step.verdict is Verdict.STOP)
-            return Forecast(_told(effects), stopped=stops, suspended=spec.suspend)
+            return Forecast(_told(effects), _gate_lines(spec), stopped, spec.suspend)
         for action in decided.intended:
             effects.append(_phrase(action, spec, again=again))
             world = _assume(world, action)
         imagined = imagined or any(isinstance(action, StartJob) for action in decided.intended)
-        if any(isinstance(action, Propose) for action in decided.intended):
+        if not decided.intended or any(isinstance(action, Propose) for action in decided.intended):
             break
-    return Forecast(_told(effects), suspended=spec.suspend)
-
-
-_MEASURES = "measures on golden"
+    return Forecast(_told(effects), (), stopped, spec.suspend)
 
 
 def _told(phrases: list[str]) -> tuple[str, ...]:

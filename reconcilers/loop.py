@@ -15,7 +15,10 @@ from reconcilers.summary import summarize, trouble_status
 from specs.errors import Transient, TrunklineError
 from specs.facts import SourcedSpec
 from specs.manifest import parse
+from specs.modelspec import ModelKey, Spec
 from specs.status import ModelStatus
+
+_CACHE_SIZE = 20_000
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Reconciler:
         self.observer = Observer(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
         self._applier = Applier(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
         self._clock = clock
+        self._specs: dict[ModelKey, tuple[str, Spec]] = {}
 
     def share(self) -> Shared:
         """Look once at what all models share; Transient or Stalled where that fails."""
@@ -60,7 +64,7 @@ class Reconciler:
         now = self._clock()
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            spec = parse(source.text, source.path, source.key).model.spec
+            spec = self._spec(source)
             observed = self.observer.observe(source, spec, shared)
         except TrunklineError as error:
             return Result(trouble_status(error, previous, stamp), retry=isinstance(error, Transient))
@@ -70,3 +74,13 @@ class Reconciler:
         status = summarize(ctx, decided, troubles, previous, stamp)
         retry = any(isinstance(trouble.error, Transient) for trouble in troubles)
         return Result(status, len(troubles) < len(decided.actions), retry, decided.after, decided)
+
+    def _spec(self, source: SourcedSpec) -> Spec:
+        """Parse, unless the same text was parsed before: most passes find nothing changed."""
+        known = self._specs.get(source.key)
+        if known is None or known[0] != source.text:
+            if len(self._specs) >= _CACHE_SIZE:
+                self._specs.clear()
+            known = (source.text, parse(source.text, source.path, source.key).model.spec)
+            self._specs[source.key] = known
+        return known[1]

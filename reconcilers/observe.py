@@ -262,6 +262,5 @@ def _pairs(ctx: Context) -> list[tuple[str, str | None]]:
     for export in ctx.spec.exports:
         record = orders.export_record(ctx, export)
         if record is not None and record.file is not None:
-            released = ctx.spec.release.exports.get(export.name) if ctx.spec.release else None
-            pairs.append((record.file, released if released != record.file else None))
+            pairs.append((record.file, orders.export_baseline(ctx, export, record.file)))
     return pairs

@@ -34,11 +34,14 @@ def _evaluate(ctx: Context, subject: str, format_: str) -> Iterator[EvaluateOrde
 
 
 def evaluations(ctx: Context) -> Iterator[AnyOrder]:
-    """Give the missing measurements of candidate and champion, then of their difference."""
+    """Give the missing measurements of candidate and champion, then of their difference.
+
+    A champion that no run made (a hand-edited release) cannot be measured, so nobody is sent to try.
+    """
     if ctx.weights is None or ctx.golden is None:
         return
     yield from _evaluate(ctx, ctx.weights, "pt")
-    if ctx.champion:
+    if ctx.champion and any(run.weights == ctx.champion for run in ctx.observed.runs.values()):
         yield from _evaluate(ctx, ctx.champion, "pt")
         yield from _compare(ctx, ctx.weights, ctx.champion)
 
@@ -71,12 +74,17 @@ def exports(ctx: Context) -> Iterator[AnyOrder]:
             yield from _compare_export(ctx, export, record.file)
 
 
-def _compare_export(ctx: Context, export: Export, file: str) -> Iterator[AnyOrder]:
-    """Compare an export with the released one of its name, where a gate asks for that."""
+def export_baseline(ctx: Context, export: Export, file: str) -> str | None:
+    """Give the released export to compare a candidate's ``file`` with, where a gate asks for that."""
     release = ctx.spec.release
-    baseline = release.exports.get(export.name) if release else None
+    released = release.exports.get(export.name) if release else None
     asked = any(gate.export == export.name and gate.max_regression is not None for gate in ctx.spec.gates)
-    if baseline and asked and baseline != file:
+    return released if asked and released != file and released in ctx.observed.artifacts else None
+
+
+def _compare_export(ctx: Context, export: Export, file: str) -> Iterator[AnyOrder]:
+    baseline = export_baseline(ctx, export, file)
+    if baseline is not None:
         yield from _evaluate(ctx, baseline, export.format)
         yield from _compare(ctx, file, baseline)
 

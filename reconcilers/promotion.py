@@ -7,7 +7,7 @@ from typing import Any
 from reconcilers import orders, report
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.evidence import evidence_files
-from reconcilers.proposals import Draft, plan_proposal, stale
+from reconcilers.proposals import Draft, Edit, plan_proposal, stale
 from specs.release import Pin
 from specs.status import ConditionType as Type
 from specs.status import Reason
@@ -55,8 +55,16 @@ def plan_promotion(ctx: Context) -> Step:
 
 
 def draft(ctx: Context, content: dict[str, Any]) -> Draft:
-    """Write the proposal: the release as it should be, and why."""
+    """Write the proposal: what is asked, and why."""
     version = next_version(ctx)
+    return Draft(
+        intent=INTENT, content=content, subject=ctx.inputs_digest, field="spec.release",
+        title=report.title(ctx, version), body=report.body(ctx, version), edit=lambda: _edit(ctx, content, version),
+    )  # fmt: skip
+
+
+def _edit(ctx: Context, content: dict[str, Any], version: int) -> Edit:
+    """Write the release as it should be, with its evidence."""
     files, blobs, digest = evidence_files(ctx, content, version)
     release = ctx.spec.release
     value: dict[str, Any] = {"version": version, **content, "evidence": digest}
@@ -64,18 +72,14 @@ def draft(ctx: Context, content: dict[str, Any]) -> Draft:
         value["previous"] = pin(release)
         if release.deny:
             value["deny"] = [d.model_dump(mode="json", by_alias=True, exclude_none=True) for d in release.deny]
-    return Draft(
-        intent=INTENT, content=content, subject=ctx.inputs_digest, field="spec.release", value=value,
-        title=report.title(ctx, version), body=report.body(ctx, version),
-        trailers=(
-            ("Trunkline-Version", str(version)),
-            ("Trunkline-Run", str(content["run"])),
-            ("Trunkline-Weights", str(content["weights"])),
-            ("Trunkline-Evidence", digest),
-            ("Trunkline-Source", ctx.observed.source.changed.sha),
-        ),
-        files=files, blobs=blobs,
-    )  # fmt: skip
+    trailers = (
+        ("Trunkline-Version", str(version)),
+        ("Trunkline-Run", str(content["run"])),
+        ("Trunkline-Weights", str(content["weights"])),
+        ("Trunkline-Evidence", digest),
+        ("Trunkline-Source", ctx.observed.source.changed.sha),
+    )
+    return Edit(value, trailers, files, blobs)
 
 
 def pin(release: Pin) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconcilers.actions import Action, CloseProposal, Proposal, Propose
@@ -21,6 +23,17 @@ RELEASING = ("promote", "rollback")
 
 
 @dataclass(frozen=True)
+class Edit:
+    """What the commit of a proposal holds."""
+
+    value: object
+    """New value of the field."""
+    trailers: tuple[tuple[str, str], ...]
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    blobs: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Draft:
     """What an intent wants to say; the rest follows from it."""
 
@@ -30,12 +43,10 @@ class Draft:
     subject: str
     """Digest of the run it is about."""
     field: str
-    value: object
     title: str
     body: str
-    trailers: tuple[tuple[str, str], ...]
-    files: dict[str, bytes]
-    blobs: dict[str, str]
+    edit: Callable[[], Edit]
+    """Writes the evidence; asked only when something is to be pushed, since most passes find all as it should be."""
 
 
 def key_of(ctx: Context, draft: Draft) -> str:
@@ -47,43 +58,43 @@ def key_of(ctx: Context, draft: Draft) -> str:
     }))  # fmt: skip
 
 
-def build(ctx: Context, draft: Draft) -> Proposal:
-    """Complete a draft: key, branch, marker and trailers."""
-    key = key_of(ctx, draft)
-    trailers = (("Trunkline-Model", str(ctx.key)), ("Trunkline-Intent", draft.intent), *draft.trailers)
+def _marker(draft: Draft, key: str) -> str:
+    words = short(digest_bytes(canonical([draft.title, draft.body])))
+    return f"<!-- trunkline:v1 key={key} subject={short(draft.subject)} body={words} -->"
+
+
+def build(ctx: Context, draft: Draft, key: str) -> Proposal:
+    """Complete a draft: branch, marker, evidence and trailers."""
+    edit = draft.edit()
+    trailers = (("Trunkline-Model", str(ctx.key)), ("Trunkline-Intent", draft.intent), *edit.trailers)
     lines = "\n".join(f"{name}: {value}" for name, value in (*trailers, ("Trunkline-Key", key)))
-    body = draft.body.rstrip() + "\n"
-    marker = f"<!-- trunkline:v1 key={key} subject={short(draft.subject)} body={_body_hash(draft.title, body)} -->"
     return Proposal(
         intent=draft.intent, key=key, branch=proposal_branch(draft.intent, *ctx.key, key),
-        path=ctx.observed.source.path, field=draft.field, value=draft.value, title=draft.title,
-        body=f"{body}\n{marker}\n", message=f"{draft.title}\n\n{lines}\n", files=draft.files, blobs=draft.blobs,
+        path=ctx.observed.source.path, field=draft.field, value=edit.value, title=draft.title,
+        body=f"{draft.body.rstrip()}\n\n{_marker(draft, key)}\n", message=f"{draft.title}\n\n{lines}\n",
+        files=edit.files, blobs=edit.blobs,
     )  # fmt: skip
-
-
-def _body_hash(title: str, body: str) -> str:
-    return short(digest_bytes(canonical([title, body])))
 
 
 def plan_proposal(ctx: Context, draft: Draft) -> Step:
     """Bring the world of pull requests to the state that ``draft`` wants, or say whose decision stands against it."""
-    proposal = build(ctx, draft)
+    key = key_of(ctx, draft)
     ours = [p for p in ctx.observed.proposals if p.intent == draft.intent]
-    same = [p for p in ours if p.key == proposal.key[:12]]
+    same = [p for p in ours if p.key == key[:12]]
     pull = next((p for p in reversed(same) if p.pull.state is PullState.OPEN), None)
-    others = _close_others(ours, proposal)
+    others = _close_others(ours, draft, key)
     if pull is None:
         decision = _decision(ctx, same)
         if decision is None:
-            return _open(ctx, proposal, ours, others)
+            return _open(ctx, draft, key, others)
         gone = stale(ctx, draft.intent, reason="Obsolete", sentence="Something else would be proposed now.")
         return Step(Type.PROPOSED, *decision, actions=gone)
     if pull.foreign:
         text = f"{_name(pull)} has commits of others; it is theirs now"
         return Step(Type.PROPOSED, Verdict.REST, Reason.DETACHED, text, others)
     actions: tuple[Action, ...] = others
-    if pull.conflicted or pull.branch_head is None or _outdated(pull.pull, proposal):
-        actions = (Propose(proposal, pull.pull.number, pull.branch_head), *others)
+    if pull.conflicted or pull.branch_head is None or _outdated(pull.pull, _marker(draft, key)):
+        actions = (Propose(build(ctx, draft, key), pull.pull.number, pull.branch_head), *others)
     text = f"{_name(pull)} waits for a person to merge it"
     return Step(Type.PROPOSED, Verdict.WAIT, Reason.PULL_REQUEST_OPEN, text, actions)
 
@@ -116,30 +127,30 @@ def rejected_branches(ctx: Context) -> frozenset[str]:
     return frozenset(b for b, pull in last.items() if pull.state is PullState.CLOSED and not _closed_by_us(pull))
 
 
-def _open(
-    ctx: Context, proposal: Proposal, ours: list[ProposalState], others: tuple[CloseProposal, ...]
-) -> Step:
-    theirs = [p for p in ours if p.pull.state is PullState.OPEN and p.foreign]
+def _open(ctx: Context, draft: Draft, key: str, others: tuple[CloseProposal, ...]) -> Step:
+    opened = [p for p in ctx.observed.proposals if p.intent == draft.intent and p.pull.state is PullState.OPEN]
+    theirs = [p for p in opened if p.foreign]
     policy = ctx.spec.policy
     allowed = (policy.max_open_proposals if policy else None) or DEFAULT_MAX_OPEN
     if len(theirs) >= allowed:
         names = ", ".join(_name(p) for p in theirs)
         text = f"{names} was taken over by a person; merge or close it before another is opened"
         return Step(Type.PROPOSED, Verdict.REST, Reason.TOO_MANY_PROPOSALS, text, others)
-    head = ctx.observed.branches.get(proposal.branch)
-    if head is not None and proposal.branch not in ctx.observed.leftovers:
-        text = f"branch {proposal.branch} has commits of others; open a pull request from it, or delete it"
+    branch = proposal_branch(draft.intent, *ctx.key, key)
+    head = ctx.observed.branches.get(branch)
+    if head is not None and branch not in ctx.observed.leftovers:
+        text = f"branch {branch} has commits of others; open a pull request from it, or delete it"
         return Step(Type.PROPOSED, Verdict.REST, Reason.DETACHED, text, others)
-    actions: tuple[Action, ...] = (Propose(proposal, None, head), *others)
-    return Step(Type.PROPOSED, Verdict.WAIT, Reason.PULL_REQUEST_OPEN, f"proposing: {proposal.title}", actions)
+    actions: tuple[Action, ...] = (Propose(build(ctx, draft, key), None, head), *others)
+    return Step(Type.PROPOSED, Verdict.WAIT, Reason.PULL_REQUEST_OPEN, f"proposing: {draft.title}", actions)
 
 
-def _close_others(ours: list[ProposalState], proposal: Proposal) -> tuple[CloseProposal, ...]:
+def _close_others(ours: list[ProposalState], draft: Draft, key: str) -> tuple[CloseProposal, ...]:
     """Close our open proposals of the same intent that this one replaces; those that people touched stay."""
     return tuple(
-        closing(p, "Superseded", f"Replaced by a newer proposal: {proposal.title}")
+        closing(p, "Superseded", f"Replaced by a newer proposal: {draft.title}")
         for p in ours
-        if p.pull.state is PullState.OPEN and p.key != proposal.key[:12] and not p.foreign
+        if p.pull.state is PullState.OPEN and p.key != key[:12] and not p.foreign
     )
 
 
@@ -172,10 +183,10 @@ def _subject(pull: PullRequest) -> str | None:
     return match[2] if match else None
 
 
-def _outdated(pull: PullRequest, proposal: Proposal) -> bool:
+def _outdated(pull: PullRequest, marker: str) -> bool:
     """Whether what we last wrote differs from what we would write now; a person's own wording is left alone."""
-    ours, now = _MARKER.search(pull.body), _MARKER.search(proposal.body)
-    return ours is not None and now is not None and ours[3] != now[3]
+    ours = _MARKER.search(pull.body)
+    return ours is not None and ours[0] != marker
 
 
 def _name(state: ProposalState) -> str:

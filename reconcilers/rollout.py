@@ -8,7 +8,7 @@ from reconcilers.actions import Action, RollOut, Withdraw
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.markdown import code, escape
 from reconcilers.promotion import next_version, pin
-from reconcilers.proposals import Draft, asked, plan_proposal, stale
+from reconcilers.proposals import Draft, Edit, asked, plan_proposal, stale
 from specs.facts import ServingState, ServingTarget
 from specs.names import serving_name
 from specs.release import Pin, Release
@@ -77,10 +77,11 @@ def _failed(
     """
     previous, why_not = _fallback(ctx, release, serving)
     old = target_of(target.name, previous, serving) if previous else None
-    begin = f"v{target.version} could not be loaded: {state.failure}"
+    failure = state.failure.rstrip(" .") or "no reason was given"
+    begin = f"v{target.version} could not be loaded: {failure}."
     if old is not None and state.failed_file == old.file and asked(ctx, INTENT, release.run):
         # Only one failure is remembered; that the release failed before it, the rollback we asked for tells.
-        text = f"Neither v{target.version} nor v{old.version} can be loaded: {state.failure}"
+        text = f"Neither v{target.version} nor v{old.version} can be loaded: {failure}."
         return Step(Type.SERVING, Verdict.STOP, Reason.ROLLOUT_FAILED, text) if not state.ready else None
     if state.failed_file != target.file:
         return None
@@ -137,13 +138,13 @@ def draft(ctx: Context, release: Release, previous: Pin, why: str) -> Draft:
         f"Merging makes git say what serves: the bytes of v{previous.version}, as v{version}. It also puts the failed "
         "run on `deny` and promotions on `hold`; remove `hold` by pull request to go on.\n"
     )
+    trailers = (
+        ("Trunkline-Version", str(version)),
+        ("Trunkline-Run", previous.run),
+        ("Trunkline-Weights", previous.weights),
+    )
     return Draft(
-        intent=INTENT, content=content, subject=release.run, field="spec.release", value=value,
-        title=f"{ctx.key}: roll back v{release.version} to the bytes of v{previous.version}", body=body,
-        trailers=(
-            ("Trunkline-Version", str(version)),
-            ("Trunkline-Run", previous.run),
-            ("Trunkline-Weights", previous.weights),
-        ),
-        files={}, blobs={},
+        intent=INTENT, content=content, subject=release.run, field="spec.release", body=body,
+        title=f"{ctx.key}: roll back v{release.version} to the bytes of v{previous.version}",
+        edit=lambda: Edit(value, trailers),
     )  # fmt: skip

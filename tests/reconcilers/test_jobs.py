@@ -1,0 +1,103 @@
+"""Jobs whose records are not there yet: start, wait, try again, give up."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconcilers.context import Verdict
+from specs.facts import JobPhase, JobState
+from specs.status import ConditionType, Reason
+from tests.support.builders import NOW, Lab, decide, observed, spec, started
+
+GIVEN = spec()
+(JOB,) = [action.order.job for action in decide(GIVEN, observed()).actions]  # type: ignore[union-attr]
+
+
+def state(phase: JobPhase, **values: object) -> JobState:
+    """Give the training's state."""
+    return JobState(JOB, phase, **values)  # type: ignore[arg-type]
+
+
+ENDED = JobPhase.ENDED
+CASES = [
+    pytest.param(None, 1, Verdict.WAIT, Reason.TRAINING, 0.0, "is working", id="never started"),
+    pytest.param(state(JobPhase.RUNNING), 0, Verdict.WAIT, Reason.TRAINING, 0.0, "is working", id="runs"),
+    pytest.param(state(JobPhase.QUEUED), 0, Verdict.WAIT, Reason.QUEUED, 0.0, "waits for room", id="queued"),
+    pytest.param(
+        state(ENDED, exit_code=1, ended=NOW - 1, reason="Error"), 0, Verdict.WAIT, Reason.TRAINING, 4.0,
+        "attempt 1 ended (Error); trying again", id="failed once, in its pause",
+    ),
+    pytest.param(
+        state(ENDED, exit_code=1, ended=NOW - 5), 1, Verdict.WAIT, Reason.TRAINING, 0.0, "", id="pause is over"
+    ),
+    pytest.param(
+        state(ENDED, exit_code=1, ended=NOW - 5, attempts=2), 0, Verdict.WAIT, Reason.TRAINING, 15.0, "",
+        id="second pause is four times as long",
+    ),
+    pytest.param(state(ENDED, ended=0.0), 1, Verdict.WAIT, Reason.TRAINING, 0.0, "", id="lost, end unknown"),
+    pytest.param(
+        state(ENDED, exit_code=0, ended=NOW - 60), 1, Verdict.WAIT, Reason.TRAINING, 0.0, "",
+        id="went well, but its record is not there",
+    ),
+    pytest.param(
+        state(ENDED, exit_code=-9, ended=NOW - 900, attempts=3, reason="Killed", message="no memory"), 0, Verdict.STOP,
+        Reason.JOB_FAILED, 0.0, "failed 3 times, last: Killed: no memory", id="failed too often",
+    ),
+    pytest.param(
+        state(ENDED, exit_code=10, ended=NOW - 900), 0, Verdict.STOP, Reason.JOB_FAILED, 0.0,
+        "failed once, last: Error: no output", id="says it can never work",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "starts", "verdict", "reason", "after", "text"), CASES)
+def test_training_by_state(
+    found: JobState | None, starts: int, verdict: Verdict, reason: Reason, after: float, text: str
+) -> None:
+    """What follows from the state of a job whose record is missing."""
+    decided = decide(GIVEN, observed(jobs={JOB: found} if found else {}))
+    step = decided.step(ConditionType.TRAINED)
+    assert step is not None
+    assert (step.verdict, step.reason) == (verdict, reason)
+    assert step.after == pytest.approx(after)
+    assert decided.after == pytest.approx(after)
+    assert text in step.message
+    assert started(decided) == ["train"] * starts
+
+
+def test_record_outweighs_every_state_of_its_job() -> None:
+    """Where the record is there, it does not matter what became of the process that wrote it."""
+    lab = Lab()
+    lab.do(decide(GIVEN, observed()).actions[0].order)  # type: ignore[union-attr]
+    lost = state(ENDED, exit_code=1, attempts=3)
+    step = decide(GIVEN, observed(lab, jobs={JOB: lost})).step(ConditionType.TRAINED)
+    assert step is not None
+    assert step.verdict is Verdict.DONE
+
+
+def test_jobs_of_one_step_start_together_and_the_shortest_pause_counts() -> None:
+    """Independent orders do not wait for each other, and looking again is useful when the first of them may start."""
+    given = spec(exports=[{"name": name, "format": name} for name in ("onnx", "ncnn", "mnn")])
+    lab = Lab()
+    for _ in range(2):
+        for action in decide(given, observed(lab)).actions:
+            lab.do(action.order)  # type: ignore[union-attr]
+    decided = decide(given, observed(lab))
+    assert started(decided) == ["export"] * 3
+    names = [action.order.job for action in decided.actions]  # type: ignore[union-attr]
+    jobs = {
+        names[0]: JobState(names[0], ENDED, 2, exit_code=1, ended=NOW - 1),
+        names[1]: JobState(names[1], ENDED, 1, exit_code=1, ended=NOW - 2),
+    }
+    again = decide(given, observed(lab, jobs=jobs))
+    assert started(again) == ["export"]
+    assert again.after == pytest.approx(3.0)
+
+
+def test_message_of_a_lost_job_says_what_to_do() -> None:
+    """A person who reads the status knows which log to read, and how to try again."""
+    lost = state(ENDED, exit_code=1, attempts=3, reason="OutOfMemory", message="killed")
+    step = decide(GIVEN, observed(jobs={JOB: lost})).step(ConditionType.TRAINED)
+    assert step is not None
+    assert f"`trunkline logs {JOB}`" in step.message
+    assert f"`trunkline retry {JOB}`" in step.message

@@ -1,0 +1,118 @@
+"""The loop under fire: every effect of the whole story is cut off, repeated, unanswered and raced, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.story import STORY, phases
+from tests.support.wire import KilledError, Moment, at, killed, unanswered
+from tests.support.world import World
+
+EVERY_EFFECT = [
+    pytest.param(chapter, number, id=f"{phase.name}: {number} {effect.split('/')[0]}")
+    for chapter, phase in enumerate(phases())
+    for number, effect in enumerate(phase.effects, 1)
+]
+
+
+def settled(world: World) -> World:
+    """Go on with a new controller until nothing is left, and check that nothing then is."""
+    world.wire.script = None
+    world.converge()
+    assert world.quiet(), world.wire.log[-5:]
+    return world
+
+
+def disturbed(chapter: int, effect: int, moment: Moment, do: Callable[[World], object]) -> World:
+    """Give the chapter's beginning, with trouble in wait."""
+    world = phases()[chapter].before.fork()
+    world.wire.script = at(len(world.wire.log) + effect, moment, lambda: do(world))
+    return world
+
+
+def test_story_reaches_every_kind_of_effect_and_ends_as_told() -> None:
+    """The story that is disturbed below is the one meant: every port effect is in it, and it ends in order."""
+    told = {effect.split()[0] for phase in phases() for effect in phase.effects}
+    assert told == {"start", "commit", "push", "open", "update", "close", "delete", "roll", "withdraw"}
+    end = phases()[-1].after
+    assert end.serving == (None, None)
+    assert [(p.branch.split("/")[1], p.state.value) for p in end.forge.pulls] == [
+        ("promote", "merged"), ("promote", "merged"), ("promote", "closed"), ("promote", "merged"),
+        ("promote", "merged"), ("rollback", "merged"), ("promote", "merged"), ("promote", "closed"),
+    ]  # fmt: skip
+    assert end.jobs.needless == []
+
+
+@pytest.mark.parametrize(("chapter", "effect"), EVERY_EFFECT)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_around_an_effect_ends_the_same(chapter: int, effect: int, moment: Moment) -> None:
+    """A controller killed just before or just after any effect leaves what another one brings to the same end."""
+    world = disturbed(chapter, effect, moment, lambda _: killed())
+    with pytest.raises(KilledError):
+        world.converge()
+    assert settled(world).facts() == phases()[chapter].after.facts()
+
+
+@pytest.mark.parametrize(("chapter", "effect"), EVERY_EFFECT)
+def test_lost_answer_ends_the_same(chapter: int, effect: int) -> None:
+    """An effect that was carried out, but whose answer was lost, is found done."""
+    world = disturbed(chapter, effect, "after", lambda _: unanswered())
+    world.converge()
+    assert settled(world).facts() == phases()[chapter].after.facts()
+
+
+@pytest.mark.parametrize(("chapter", "effect"), EVERY_EFFECT)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_another_controller_in_between_ends_the_same(chapter: int, effect: int, moment: Moment) -> None:
+    """A second controller that makes a whole pass around any effect of the first does no harm."""
+    world = disturbed(chapter, effect, moment, lambda world: world.one_pass())
+    world.converge()
+    assert settled(world).facts() == phases()[chapter].after.facts()
+
+
+@pytest.mark.parametrize("chapter", range(len(STORY)), ids=list(STORY))
+def test_effects_done_twice_end_the_same(chapter: int) -> None:
+    """Every effect may be carried out two times in a row."""
+    world = phases()[chapter].before.fork()
+    world.wire.twice = True
+    world.converge()
+    assert settled(world).facts() == phases()[chapter].after.facts()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_around_every_effect_of_the_story_ends_the_same(moment: Moment) -> None:
+    """A controller that dies at every single effect of the whole story still tells the same story."""
+    world = World()
+    for act in STORY.values():
+        world.now += 60
+        act(world)
+        survived: set[str] = set()
+
+        def die_once(_number: int, when: Moment, name: str, seen: set[str] = survived) -> None:
+            if when == moment and name not in seen:
+                seen.add(name)
+                raise KilledError
+
+        world.wire.script = die_once
+        for _ in range(40):
+            try:
+                world.converge()
+            except KilledError:
+                continue
+            break
+    assert settled(world).facts() == phases()[-1].after.facts()
+
+
+def test_settled_world_is_left_alone_by_the_same_and_by_a_new_controller() -> None:
+    """After convergence neither a running nor a restarted controller has any effect, and the status stays."""
+    for phase in phases():
+        world = phase.after.fork()
+        loop = world.reconciler()
+        before = world.status
+        for _ in range(3):
+            world.one_pass(loop)
+        assert world.quiet()
+        assert world.status == before
+        assert world.wire.log == phase.after.wire.log

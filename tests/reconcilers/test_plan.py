@@ -1,0 +1,268 @@
+"""The plan as a whole: the table of states, the order of actions, and every reason there is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconcilers.actions import DeleteBranch, Propose, RollOut, StartJob
+from reconcilers.context import Verdict
+from reconcilers.observed import DatasetFact
+from reconcilers.plan import LINE, Plan
+from specs.facts import JobPhase, JobState, PullState
+from specs.records import ExportRecord, RunRecord
+from specs.status import ConditionType, Reason
+from tests.support.builders import (
+    TOP1,
+    Lab,
+    Stage,
+    candidate_ready,
+    decide,
+    digest,
+    moved_on,
+    observed,
+    proposed,
+    pull,
+    released,
+    serving,
+    settled,
+    spec,
+)  # fmt: skip
+
+
+def _export_changed() -> Stage:
+    return moved_on(settled(), lambda data: data["exports"][0].update(args={"dynamic": True}), work=False)
+
+
+def _retrain(*, work: bool) -> Stage:
+    return moved_on(settled(), lambda data: data["training"]["args"].update(epochs=9), work=work)
+
+
+def _second_merged() -> Stage:
+    stage = _retrain(work=True)
+    value = proposed(stage.spec, stage.world).value
+    assert isinstance(value, dict)
+    return replace(stage, spec=released(stage.spec, value))
+
+
+def _second_failed() -> Stage:
+    stage = _second_merged()
+    assert stage.spec.release is not None
+    assert stage.world.serving is not None
+    return stage.but(serving=replace(stage.world.serving, failed_file=stage.spec.release.exports["onnx"], failure="x"))
+
+
+def _first_failed() -> Stage:
+    stage = settled()
+    good = serving(stage.spec)
+    return stage.but(serving=replace(good, ready=False, version=None, file=None, failed_file=good.file, failure="x"))
+
+
+def _failed_run() -> Stage:
+    given = spec()
+    run = RunRecord(inputs_digest=given.inputs_digest, inputs={}, status="Failed", reason="X", model="m", commit="c")
+    return Stage(given, observed(runs={given.inputs_digest: run}), Lab())
+
+
+def _with_job(phase: JobPhase, **values: Any) -> Stage:
+    given = spec()
+    name = decide(given, observed()).actions[0].order.job  # type: ignore[union-attr]
+    return Stage(given, observed(jobs={name: JobState(name, phase, **values)}), Lab())
+
+
+def _failed_export() -> Stage:
+    stage = candidate_ready()
+    failed = {
+        (weights, name): ExportRecord(weights=weights, export_digest=name, format="onnx", args={}, status="Failed")
+        for weights, name in stage.world.exports
+    }
+    return stage.but(exports=failed)
+
+
+def _proposal(state: PullState, **changes: Any) -> Stage:
+    stage = candidate_ready()
+    return stage.but(proposals=(pull(proposed(stage.spec, stage.world), state, **changes),))
+
+
+def _held() -> Stage:
+    return moved_on(_retrain(work=True), lambda data: data["release"].update(hold={"reason": "x"}))
+
+
+def _denied() -> Stage:
+    stage = _retrain(work=False)
+    deny = [{"run": stage.spec.inputs_digest, "reason": "x"}]
+    return moved_on(stage, lambda data: data["release"].update(deny=deny), work=False)
+
+
+def _taken_over() -> Stage:
+    stage = candidate_ready()
+    other = replace(proposed(stage.spec, stage.world), key="f" * 64)
+    return stage.but(proposals=(pull(other, foreign=True),))
+
+
+def _data(reason: Reason) -> Stage:
+    return Stage(spec(), observed(train=DatasetFact(digest("x"), reason=reason, message="x")), Lab())
+
+
+FRESH = Stage(spec(), observed(), Lab())
+TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list[str]]] = [
+    ("source not verified: refuse", lambda: candidate_ready().but(verified=False), ConditionType.SOURCE_VERIFIED,
+     Verdict.STOP, Reason.NOT_IN_GIT, []),
+    ("suspended: nothing", lambda: candidate_ready(suspend=True), ConditionType.PROPOSED, Verdict.WAIT,
+     Reason.PULL_REQUEST_OPEN, []),
+    ("data unresolved: stop", lambda: _data(Reason.DATA_MISSING), ConditionType.DATA_READY, Verdict.STOP,
+     Reason.DATA_MISSING, []),
+    ("digest wrong: stop", lambda: _data(Reason.DATA_CORRUPT), ConditionType.DATA_READY, Verdict.STOP,
+     Reason.DATA_CORRUPT, []),
+    ("expectations fail: stop", lambda: Stage(spec(data__expect={"minImages": 99}), observed(), Lab()),
+     ConditionType.DATA_READY, Verdict.STOP, Reason.DATA_UNEXPECTED, []),
+    ("leakage: stop", lambda: FRESH.but(shared_pictures=("milk/1.png",)), ConditionType.DATA_READY, Verdict.STOP,
+     Reason.DATA_LEAKAGE, []),
+    ("data not pinned: stop", lambda: Stage(spec(data__train__uri__digest=None), observed(), Lab()),
+     ConditionType.DATA_READY, Verdict.STOP, Reason.DATA_NOT_PINNED, []),
+    ("data of another kind: stop", lambda: Stage(spec(data__train__uri__url="s3://b/x"), observed(), Lab()),
+     ConditionType.DATA_READY, Verdict.STOP, Reason.DATA_UNSUPPORTED, []),
+    ("pinned but not serving: roll out", lambda: _second_merged().but(serving=None), ConditionType.SERVING,
+     Verdict.WAIT, Reason.ROLLING_OUT, ["RollOut"]),
+    ("pinned, something else serves: roll out", _second_merged, ConditionType.SERVING, Verdict.WAIT,
+     Reason.ROLLING_OUT, ["RollOut"]),
+    ("release of nothing known: stop", lambda: settled().but(runs={}), ConditionType.SERVING, Verdict.STOP,
+     Reason.RELEASE_UNKNOWN, ["StartJob"]),
+    ("rollout failed: fall back, propose rollback", _second_failed, ConditionType.SERVING, Verdict.STOP,
+     Reason.FALLBACK, ["Propose"]),
+    ("rollout failed, nothing before it: stop", _first_failed, ConditionType.SERVING, Verdict.STOP,
+     Reason.ROLLOUT_FAILED, []),
+    ("serving not asked for", lambda: settled(serving=None), ConditionType.SERVING, Verdict.REST,
+     Reason.NO_SERVING, []),
+    ("nothing released yet", lambda: FRESH, ConditionType.SERVING, Verdict.REST, Reason.NOT_RELEASED,
+     ["StartJob"]),
+    ("no run, none in flight: train", lambda: FRESH, ConditionType.TRAINED, Verdict.WAIT, Reason.TRAINING,
+     ["StartJob"]),
+    ("no run, one in flight: wait", lambda: _with_job(JobPhase.RUNNING), ConditionType.TRAINED, Verdict.WAIT,
+     Reason.TRAINING, []),
+    ("no run, one waits for room: wait", lambda: _with_job(JobPhase.QUEUED), ConditionType.TRAINED, Verdict.WAIT,
+     Reason.QUEUED, []),
+    ("no run, job lost for good: stop", lambda: _with_job(JobPhase.ENDED, exit_code=10), ConditionType.TRAINED,
+     Verdict.STOP, Reason.JOB_FAILED, []),
+    ("no run, denied: stop", _denied, ConditionType.TRAINED, Verdict.STOP, Reason.DENIED, []),
+    ("run failed for good: stop", _failed_run, ConditionType.TRAINED, Verdict.STOP, Reason.TRAINING_FAILED, []),
+    ("evaluation missing: evaluate", lambda: candidate_ready().but(evaluations={}), ConditionType.EVALUATED,
+     Verdict.WAIT, Reason.EVALUATING, ["StartJob"]),
+    ("no golden set: go on", lambda: candidate_ready(data__golden=None, gates=[]), ConditionType.EVALUATED,
+     Verdict.DONE, Reason.NO_GOLDEN, ["Propose"]),
+    ("export missing: export, never retrain", _export_changed, ConditionType.EXPORTED, Verdict.WAIT, Reason.EXPORTING,
+     ["StartJob"]),
+    ("export failed for good: stop", _failed_export, ConditionType.EXPORTED, Verdict.STOP, Reason.EXPORT_FAILED, []),
+    ("all present, gates pass: propose", candidate_ready, ConditionType.PROPOSED, Verdict.WAIT,
+     Reason.PULL_REQUEST_OPEN, ["Propose"]),
+    ("the same behind a serving model: propose", lambda: _retrain(work=True), ConditionType.PROPOSED, Verdict.WAIT,
+     Reason.PULL_REQUEST_OPEN, ["Propose"]),
+    ("gates fail: stop with the numbers", lambda: candidate_ready(gates=[{"name": "g", "metric": TOP1, "min": 1}]),
+     ConditionType.GATES_PASSED, Verdict.STOP, Reason.GATE_FAILED, []),
+    ("parity fails: stop", lambda: candidate_ready(
+        data__golden=None, gates=[], exports=[{"name": "onnx", "format": "onnx", "parity": {"maxDrop": 0.1}}]),
+     ConditionType.GATES_PASSED, Verdict.STOP, Reason.PARITY_FAILED, []),
+    ("hold: rest", _held, ConditionType.PROPOSED, Verdict.REST, Reason.HELD, []),
+    ("proposal waits", lambda: _proposal(PullState.OPEN), ConditionType.PROPOSED, Verdict.WAIT,
+     Reason.PULL_REQUEST_OPEN, []),
+    ("proposal rejected: stop", lambda: _proposal(PullState.CLOSED), ConditionType.PROPOSED, Verdict.STOP,
+     Reason.REJECTED, []),
+    ("proposal merged and undone: rest", lambda: _proposal(PullState.MERGED), ConditionType.PROPOSED, Verdict.REST,
+     Reason.REVERTED, []),
+    ("proposal taken over: rest", lambda: _proposal(PullState.OPEN, foreign=True), ConditionType.PROPOSED, Verdict.REST,
+     Reason.DETACHED, []),
+    ("another one taken over: rest", _taken_over, ConditionType.PROPOSED, Verdict.REST, Reason.TOO_MANY_PROPOSALS, []),
+    ("released and serving: nothing", settled, ConditionType.PROPOSED, Verdict.DONE, Reason.RELEASED, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("build", "type_", "verdict", "reason", "actions"), [pytest.param(*row[1:], id=row[0]) for row in TABLE]
+)
+def test_table(
+    build: Callable[[], Stage], type_: ConditionType, verdict: Verdict, reason: Reason, actions: list[str]
+) -> None:
+    """Each state of the table leads to its verdict, its reason and its actions, and to no others."""
+    decided = build().plan
+    step = decided.step(type_)
+    assert step is not None
+    assert (step.verdict, step.reason) == (verdict, reason)
+    assert [type(action).__name__ for action in decided.actions] == actions
+
+
+NOT_FROM_PLANS = {
+    Reason.AS_DESIRED: "of the condition Ready, which the summary makes",
+    Reason.SUSPENDED: "of the condition Ready, which the summary makes",
+    Reason.RETRYING: "trouble while looking or acting, which the summary tells",
+    Reason.INTERNAL_ERROR: "a bug, which the host tells",
+    Reason.INVALID_MANIFEST: "told before there is a spec to plan for",
+    Reason.DUPLICATE_NAME: "told by the source, before there is a spec to plan for",
+    Reason.UNSAFE_EDIT: "an edit is tried, and proved, when a plan is carried out",
+    Reason.NOT_SUPPORTED: "told by `trunkline check`",
+}
+
+
+def test_every_reason_is_reached_or_explained() -> None:
+    """No reason is dead: the states of the table reach each one, or it says here who else gives it."""
+    reached = {step.reason for row in TABLE for step in row[1]().plan.steps}
+    assert reached | NOT_FROM_PLANS.keys() == set(Reason)
+    assert not reached & NOT_FROM_PLANS.keys()
+
+
+def test_suspended_says_what_it_would_do() -> None:
+    """A suspended plan acts on nothing, and keeps what it would do for people to read."""
+    decided = candidate_ready(suspend=True).plan
+    assert decided.actions == ()
+    assert [type(action) for action in decided.intended] == [Propose]
+
+
+def test_unverified_source_stops_everything() -> None:
+    """What is not in git is not acted on: no job, no rollout, no proposal, no withdrawal."""
+    for stage in (candidate_ready(), _second_merged(), _second_failed(), FRESH):
+        decided = stage.but(verified=False, leftovers={"trunkline/promote/retail.shelf/ffffffffffff": "e"}).plan
+        assert decided.intended == ()
+        assert [step.type for step in decided.steps] == [ConditionType.SOURCE_VERIFIED]
+
+
+def test_rollout_comes_first_and_does_not_wait_for_training() -> None:
+    """Serving and training are independent rows: both act in one pass, serving before training."""
+    stage = moved_on(_second_merged(), lambda data: data["training"]["args"].update(epochs=11), work=False)
+    assert [type(action) for action in stage.plan.actions] == [RollOut, StartJob]
+
+
+def test_leftover_branches_are_swept_in_any_state() -> None:
+    """A branch that an interrupted pass left behind goes, whatever else the model is doing."""
+    left = {"trunkline/promote/retail.shelf/ffffffffffff": "e" * 40}
+    for stage in (settled(), FRESH, _second_failed(), _proposal(PullState.OPEN)):
+        decided = stage.but(branches=left, leftovers=left).plan
+        assert decided.actions[-1] == DeleteBranch(*next(iter(left.items())))
+
+
+def test_line_stops_at_the_first_step_that_is_not_done() -> None:
+    """Steps are asked in order; those behind an unfinished one say nothing."""
+    order = [ConditionType.DATA_READY, ConditionType.TRAINED, ConditionType.EVALUATED, ConditionType.EXPORTED,
+             ConditionType.GATES_PASSED, ConditionType.PROPOSED]  # fmt: skip
+    assert len(LINE) == len(order)
+    for row in TABLE[1:]:
+        line = [step for step in row[1]().plan.steps if step.type in order and step.reason is not Reason.FALLBACK]
+        assert all(step.verdict is Verdict.DONE for step in line[:-1] if step.type is not ConditionType.PROPOSED)
+
+
+@pytest.mark.parametrize("build", [pytest.param(row[1], id=row[0]) for row in TABLE])
+def test_plan_is_pure(build: Callable[[], Stage]) -> None:
+    """The same spec and world give the same plan, and neither is touched."""
+    stage = build()
+    before = copy.deepcopy((stage.spec, stage.world))
+    assert stage.plan == stage.plan
+    assert (stage.spec, stage.world) == before
+
+
+def test_plan_looks_again_when_the_first_pause_is_over() -> None:
+    """``after`` is the shortest pause of all steps; none means the host's own pace."""
+    assert FRESH.plan.after == 0.0
+    assert _with_job(JobPhase.ENDED, exit_code=1, ended=1_800_000_000.0).plan.after == pytest.approx(5.0)
+    assert Plan(()).after == 0.0

@@ -1,0 +1,271 @@
+"""The invariants, whatever people, jobs, servers and crashes do, in any order."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from reconcilers.actions import Propose
+from reconcilers.observe import Observer
+from reconcilers.plan import plan
+from specs.errors import InvalidManifest
+from specs.facts import PullState
+from specs.manifest import edit, parse
+from tests.support.builders import KEY, digest
+from tests.support.fake_git import TRUNK
+from tests.support.fakes import release_of
+from tests.support.wire import KilledError, Moment
+from tests.support.world import World
+
+EXAMPLES = settings().max_examples
+THOROUGH = EXAMPLES > 100
+"""The profile ``thorough`` asks for more; by default the machine is kept short."""
+PICKS = st.integers(0, 3)
+MOMENTS = st.sampled_from(["before", "after"])
+
+
+def killed() -> None:
+    """End the process."""
+    raise KilledError
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """One model; people and faults act in any order, and so do passes."""
+
+    OUTCOMES: ClassVar = ["ok", "ok", "ok", "killed", "hopeless"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+
+    # ------------------------------------------------------------------------------------------------- people
+    @rule(epochs=st.sampled_from([2, 5, 8]))
+    def edit_inputs(self, epochs: int) -> None:
+        self.world.now += 60
+        self.world.change(r"epochs: \d+", f"epochs: {epochs}")
+
+    @rule(dynamic=st.booleans())
+    def edit_export(self, dynamic: bool) -> None:  # noqa: FBT001  hypothesis gives it by name
+        self.world.change(r"dynamic: \w+", f"dynamic: {str(dynamic).lower()}")
+
+    @rule(floor=st.sampled_from(["0.9", "0.98", "0.999"]))
+    def edit_gate(self, floor: str) -> None:
+        self.world.change(r"min: [0-9.]+", f"min: {floor}")
+
+    @rule()
+    def suspend_or_go_on(self) -> None:
+        suspended = "suspend: true" in self.world.text
+        self.world.change(r"suspend: \w+", f"suspend: {str(not suspended).lower()}")
+
+    @rule()
+    def serve_or_not(self) -> None:
+        served, bare = "\n  serving:\n    export: onnx\n", "\n  # nothing serves\n"
+        old, new = (served, bare) if served in self.world.text else (bare, served)
+        self.world.change(old, new)
+
+    @precondition(lambda self: self.world.release)
+    @rule(how=st.sampled_from(["lift hold and deny", "remove", "unknown run", "unknown weights", "no previous"]))
+    def edit_release_by_hand(self, how: str) -> None:
+        value: Any = copy.deepcopy(dict(self.world.release))
+        if how == "lift hold and deny":
+            value = {name: part for name, part in value.items() if name not in ("hold", "deny")}
+        elif how == "no previous":
+            value.pop("previous", None)
+        elif how == "remove":
+            value = None
+        else:
+            value[how.removeprefix("unknown ")] = digest("nobody's")
+        self.world.now += 60
+        self.world.rewrite(edit(self.world.text, KEY, "spec.release", value))
+
+    @precondition(lambda self: self.world.forge.opened())
+    @rule(pick=PICKS)
+    def merge(self, pick: int) -> None:
+        opened = self.world.forge.opened()
+        self.world.now += 60
+        self.world.forge.merge(opened[pick % len(opened)].number)
+
+    @precondition(lambda self: self.world.forge.opened())
+    @rule(pick=PICKS)
+    def close(self, pick: int) -> None:
+        opened = self.world.forge.opened()
+        self.world.forge.shut(opened[pick % len(opened)].number)
+
+    @precondition(lambda self: self.world.forge.pulls)
+    @rule(pick=PICKS)
+    def reopen(self, pick: int) -> None:
+        self.world.forge.reopen(pick % len(self.world.forge.pulls) + 1)
+
+    @precondition(lambda self: len(self.world.git.heads) > 1)
+    @rule(pick=PICKS)
+    def commit_to_our_branch(self, pick: int) -> None:
+        branches = sorted(self.world.git.heads.keys() - {TRUNK})
+        self.world.push_foreign(branches[pick % len(branches)])
+
+    @precondition(lambda self: len(self.world.git.heads) > 1)
+    @rule(pick=PICKS)
+    def delete_our_branch(self, pick: int) -> None:
+        branches = sorted(self.world.git.heads.keys() - {TRUNK})
+        del self.world.git.heads[branches[pick % len(branches)]]
+
+    @precondition(lambda self: self.world.merged())
+    @rule()
+    def revert_the_last_release(self) -> None:
+        world = self.world
+        world.now += 60
+        before = dict(world.git.heads)
+        if world.revert(world.merged()[-1]):
+            try:
+                parse(world.text, "", KEY)
+            except InvalidManifest:  # two undoings made nonsense of the file, as they can
+                world.git.heads = before
+
+    # ------------------------------------------------------------------------------------------------- the rest of it
+    @precondition(lambda self: self.world.jobs.running())
+    @rule(pick=PICKS, outcome=st.sampled_from(OUTCOMES))
+    def job_ends(self, pick: int, outcome: str) -> None:
+        running = self.world.jobs.running()
+        self.world.jobs.finish(running[pick % len(running)], outcome)
+
+    @precondition(lambda self: self.world.artifacts())
+    @rule(pick=PICKS)
+    def file_will_not_load(self, pick: int) -> None:
+        artifacts = self.world.artifacts()
+        self.world.servers.bad = {artifacts[pick % len(artifacts)]}
+
+    @rule()
+    def files_load_again(self) -> None:
+        self.world.servers.bad = set()
+
+    @rule()
+    def server_restarts(self) -> None:
+        self.world.servers.restart()
+
+    @precondition(lambda self: any(k.startswith(("eval", "exp", "comp")) for k in self.world.store.records))
+    @rule(pick=PICKS)
+    def record_is_lost(self, pick: int) -> None:
+        made = sorted(k for k in self.world.store.records if k.startswith(("eval", "exp", "comp")))
+        del self.world.store.records[made[pick % len(made)]]
+
+    @rule(seconds=st.sampled_from([1, 30, 400]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.now += seconds
+
+    # ------------------------------------------------------------------------------------------------- passes
+    @rule()
+    def one_pass(self) -> None:
+        self.checked_pass()
+
+    @rule(effect=st.integers(1, 4), moment=MOMENTS)
+    def pass_that_is_killed(self, effect: int, moment: Moment) -> None:
+        self.interrupted(effect, moment, killed)
+
+    @rule(effect=st.integers(1, 4), moment=MOMENTS)
+    def two_passes_at_once(self, effect: int, moment: Moment) -> None:
+        self.interrupted(effect, moment, self.world.one_pass)
+
+    @rule()
+    def everything_settles(self) -> None:
+        """Convergence, and then silence: three further passes, by new controllers, have no effect at all."""
+        self.world.converge()
+        assert self.world.quiet(), self.world.wire.log[-6:]
+
+    def interrupted(self, effect: int, moment: Moment, do: Callable[[], object]) -> None:
+        wire = self.world.wire
+        at, armed = len(wire.log) + effect, [True]
+
+        def script(number: int, when: Moment, _name: str) -> None:
+            if armed and (number, when) == (at, moment):
+                armed.clear()
+                do()
+
+        wire.script = script
+        with contextlib.suppress(KilledError):
+            self.watched_pass()
+        wire.script = None
+
+    def checked_pass(self) -> None:
+        """Make a pass, and ask the plan of it once more by hand: it is a pure function that edits its field only."""
+        world = self.world
+        observer = Observer(world.store, world.git, world.forge, world.jobs, world.servers)
+        source = world.source()
+        spec = parse(source.text, source.path, KEY).model.spec
+        observed = observer.observe(source, spec, observer.share())
+        before = copy.deepcopy((spec, observed))
+        first, second = (plan(KEY, spec, observed, world.now) for _ in range(2))
+        assert first == second
+        assert (spec, observed) == before
+        for action in first.intended:
+            if isinstance(action, Propose):
+                assert action.proposal.field == "spec.release"
+        self.watched_pass()
+
+    def watched_pass(self) -> None:
+        """Make a pass: the last good one keeps serving, unless trunk names no release any more."""
+        world, before = self.world, self.world.serving
+        try:
+            world.one_pass()
+        finally:
+            asked_for = world.release and "\n  serving:" in world.text
+            assert world.serving != (None, None) or before == (None, None) or not asked_for
+
+    # ------------------------------------------------------------------------------------------------- invariants
+    @invariant()
+    def same_inputs_train_once(self) -> None:
+        """No training begins whose run is recorded, and no job name stands for two trainings."""
+        assert self.world.jobs.needless == []
+
+    @invariant()
+    def only_merged_releases_serve(self) -> None:
+        """Whatever ever answered was named by ``spec.release`` of some commit of trunk."""
+        git = self.world.git
+        named: set[object] = set()
+        for _, commit in git.line(git.heads[TRUNK]):
+            for text in (text for path, text in commit.tree.items() if path.endswith(".yaml")):
+                release = release_of(text)
+                for pin in (release, release.get("previous") or {}):
+                    named |= set(pin.get("exports", {}).values())
+        assert self.world.servers.ever <= named
+
+    @invariant()
+    def one_open_proposal_of_each_content(self) -> None:
+        """No two open pull requests ask the same."""
+        branches = [pull.branch for pull in self.world.forge.opened()]
+        assert len(branches) == len(set(branches))
+
+    @invariant()
+    def proposals_change_the_release_and_add_evidence_only(self) -> None:
+        """A branch of ours that nobody else touched differs from its base in spec.release and evidence files."""
+        git = self.world.git
+        for pull in self.world.forge.opened():
+            head = git.heads.get(pull.branch)
+            if head is None or git.is_foreign(git.heads[TRUNK], head):
+                continue
+            commit = git.commits[head]
+            base = git.commits[commit.parents[0]].tree
+            changed = {path for path in {*base, *commit.tree} if base.get(path) != commit.tree.get(path)}
+            assert all(path.startswith(("evidence/", "models/")) for path in changed)
+            texts = [tree["models/shelf.yaml"].decode() for tree in (base, commit.tree)]
+            specs = [parse(text, "", KEY).model.spec.model_copy(update={"release": None}) for text in texts]
+            assert specs[0] == specs[1]
+
+    @invariant()
+    def versions_are_never_used_twice(self) -> None:
+        """Two merged proposals never have the same version."""
+        titles = [p.title.split(" (")[0] for p in self.world.forge.pulls if p.state is PullState.MERGED]
+        promoted = [title for title in titles if "promote" in title]
+        assert len(promoted) == len(set(promoted))
+
+
+AnyOrder.TestCase.settings = settings(
+    max_examples=EXAMPLES if THOROUGH else 50,
+    stateful_step_count=80 if THOROUGH else 40,
+)
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.__doc__ = "Nothing that people and faults do, in any order, breaks an invariant."

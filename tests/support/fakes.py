@@ -1,0 +1,174 @@
+"""Hand-written ports in memory: a store, jobs that a test ends, a server that cannot load some files, a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
+
+from specs.errors import Problem
+from specs.facts import JobPhase, JobState, ServingState, ServingTarget, SourcedSpec
+from specs.modelspec import ModelKey
+from specs.records import ExportRecord, Record, RunRecord, dataset_key, export_key, run_key
+from specs.workorders import AnyOrder, ExportOrder, TrainOrder
+from tests.support.builders import GOLDEN, KEY, PATH, TRAIN, Lab
+from tests.support.fake_git import TRUNK, FakeRepository
+from tests.support.wire import Wire
+
+
+class FakeStore:
+    """Records and files."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, bytes] = {}
+        for data in (TRAIN, GOLDEN):
+            self.put(dataset_key(data.digest()), data)
+
+    def put(self, key: str, record: Record) -> None:
+        """Write as a job does: once."""
+        self.records.setdefault(key, record.encode())
+
+    def read(self, key: str) -> bytes | None:
+        return self.records.get(key)
+
+    def has_blob(self, digest: str) -> bool:
+        return bool(digest)
+
+    def read_blob(self, digest: str) -> bytes:
+        return f"picture {digest}".encode()
+
+
+@dataclass
+class FakeJobs:
+    """Jobs that do nothing until a test finishes them."""
+
+    wire: Wire
+    store: FakeStore
+    clock: Callable[[], float]
+    lab: Lab = field(default_factory=Lab)
+    states: dict[str, JobState] = field(default_factory=dict)
+    orders: dict[str, AnyOrder] = field(default_factory=dict)
+    needless: list[str] = field(default_factory=list)
+    """Trainings that began although their run was recorded."""
+
+    def state(self, name: str) -> JobState | None:
+        return self.states.get(name)
+
+    def start(self, order: AnyOrder) -> JobState:
+        return self.wire.effect(f"start {order.job}", lambda: self._start(order))
+
+    def _start(self, order: AnyOrder) -> JobState:
+        name, before = order.job, self.states.get(order.job)
+        if before is None or before.phase is JobPhase.ENDED:
+            attempts = before.attempts + 1 if before else 1
+            self.states[name] = JobState(name, JobPhase.RUNNING, attempts, started=self.clock())
+            self.orders[name] = order
+            if isinstance(order, TrainOrder) and run_key(order.inputs_digest) in self.store.records:
+                self.needless.append(name)
+        return self.states[name]
+
+    def running(self) -> list[str]:
+        """Give the names of those that run."""
+        return sorted(name for name, state in self.states.items() if state.phase is JobPhase.RUNNING)
+
+    def finish(self, name: str, outcome: str = "ok") -> None:
+        """End a job: ``ok`` leaves its records, ``killed`` nothing, ``hopeless`` the record that says so."""
+        order, code, reason = self.orders[name], 0, ""
+        if outcome == "ok":
+            for key, record in self.lab.do(order):
+                self.store.put(key, record)
+        elif outcome == "killed":
+            code, reason = -9, "Killed"
+        else:
+            code, reason = 10, "Hopeless"
+            self._record_failure(order)
+        self.states[name] = replace(
+            self.states[name], phase=JobPhase.ENDED, exit_code=code, reason=reason, ended=self.clock()
+        )
+
+    def _record_failure(self, order: AnyOrder) -> None:
+        why: Any = {"status": "Failed", "reason": "Hopeless", "message": "It cannot work."}
+        if isinstance(order, TrainOrder):
+            run = RunRecord(inputs_digest=order.inputs_digest, inputs=order.inputs, model="x", commit="c", **why)
+            self.store.put(run_key(order.inputs_digest), run)
+        elif isinstance(order, ExportOrder):
+            key: Any = {"weights": order.weights, "export_digest": order.export_digest}
+            self.store.put(export_key(**key), ExportRecord(**key, format=order.format, args=order.args, **why))
+
+
+@dataclass
+class FakeServers:
+    """A server that cannot load some files."""
+
+    wire: Wire
+    states: dict[str, ServingState] = field(default_factory=dict)
+    bad: set[str] = field(default_factory=set)
+    ever: set[str] = field(default_factory=set)
+    """Every file that ever answered."""
+
+    def state(self, name: str) -> ServingState | None:
+        return self.states.get(name)
+
+    def roll_out(self, target: ServingTarget) -> ServingState:
+        return self.wire.effect(f"roll out v{target.version}", lambda: self._roll_out(target))
+
+    def withdraw(self, name: str) -> None:
+        self.wire.effect(f"withdraw {name}", lambda: self.states.pop(name, None))
+
+    def names(self) -> Sequence[str]:
+        return sorted(self.states)
+
+    def _roll_out(self, target: ServingTarget) -> ServingState:
+        before = self.states.get(target.name, ServingState(target.name, ready=False))
+        if target.file in self.bad and not (before.ready and before.file == target.file):
+            failure = f"{target.file[:15]} does not load"
+            self.states[target.name] = replace(before, failed_file=target.file, failure=failure)
+        else:
+            self.states[target.name] = ServingState(target.name, True, target.version, target.file, "local://x")
+            self.ever.add(target.file)
+        return self.states[target.name]
+
+    def restart(self) -> None:
+        """Die and come back: what loads is loaded again, failures are forgotten."""
+        for name, state in list(self.states.items()):
+            if state.ready and state.file not in self.bad:
+                self.states[name] = replace(state, failed_file=None, failure="")
+            else:
+                del self.states[name]
+
+
+@dataclass
+class FakeSource:
+    """The one model of the tracked branch."""
+
+    repository: FakeRepository
+    found: SourcedSpec | None = None
+
+    def refresh(self) -> None:
+        head = self.repository.heads[TRUNK]
+        text = (self.repository.read(head, PATH) or b"").decode()
+        versions = [int(release_of(commit.tree[PATH]).get("version", 0)) for _, commit in self.repository.line(head)]
+        changed = self.repository.last_change(head, PATH)
+        self.found = SourcedSpec(KEY, PATH, text, head, changed, 1, "local://models", TRUNK, max(versions))
+
+    def keys(self) -> Sequence[ModelKey]:
+        return [KEY]
+
+    def get(self, key: ModelKey) -> SourcedSpec | None:
+        return self.found if key == KEY else None
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        return ()
+
+
+_RELEASES: dict[bytes, Mapping[str, Any]] = {}
+
+
+def release_of(text: bytes) -> Mapping[str, Any]:
+    """Give ``spec.release`` of a manifest, empty where there is none."""
+    if text not in _RELEASES:
+        _RELEASES[text] = yaml.safe_load(text)["spec"].get("release") or {}
+    return _RELEASES[text]

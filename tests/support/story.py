@@ -1,0 +1,73 @@
+"""A story with every kind of effect in it, told chapter by chapter: what people do, and how the world settles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from tests.support.builders import NAME
+from tests.support.world import World
+
+Act = Callable[[World], object]
+
+
+def _release_that_fails(world: World) -> None:
+    """Merge the open proposal, whose export the server cannot load."""
+    serving = world.servers.states[NAME].file
+    world.servers.bad = {artifact for artifact in world.artifacts() if artifact != serving}
+    world.merge()
+
+
+def _lift_hold(world: World) -> None:
+    """Take ``deny`` and ``hold`` out by pull request, after what kept the file from loading was mended."""
+    world.servers.bad = set()
+    world.change(r"\n    deny:(.|\n)*", "\n")
+
+
+STORY: dict[str, Act] = {
+    "spec merged, trains too little": lambda world: None,
+    "epochs raised": lambda world: world.change(r"epochs: \d+", "epochs: 5"),
+    "v1 merged": World.merge,
+    "export argument changed": lambda world: world.change(r"dynamic: \w+", "dynamic: true"),
+    "v2 merged": World.merge,
+    "epochs raised again": lambda world: world.change(r"epochs: \d+", "epochs: 6"),
+    "epochs raised before the proposal was merged": lambda world: world.change(r"epochs: \d+", "epochs: 8"),
+    "v3 merged": World.merge,
+    "v3 reverted": lambda world: world.revert(),
+    "other training after the revert": lambda world: world.change(r"epochs: \d+", "epochs: 10"),
+    "comment added while the proposal waits": lambda world: world.change("more is better", "more is mostly better"),
+    "v4 merged and cannot be loaded": _release_that_fails,
+    "rollback merged": World.merge,
+    "deny and hold lifted": _lift_hold,
+    "v6 merged": World.merge,
+    "gate tightened": lambda world: world.change(r"min: [0-9.]+", "min: 0.999"),
+    "gate loosened, epochs lowered": lambda world: (
+        world.change(r"min: [0-9.]+", "min: 0.9"), world.change(r"epochs: \d+", "epochs: 7"),
+    ),
+    "proposal closed by a person": lambda world: world.forge.shut(world.forge.opened()[-1].number),
+    "serving removed": lambda world: world.change(r"\n  serving:\n    export: onnx", ""),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One chapter: the world as people left it, as it settled, and how many effects that took."""
+
+    name: str
+    before: World
+    after: World
+    effects: tuple[str, ...]
+
+
+@cache
+def phases() -> tuple[Phase, ...]:
+    """Tell the story once without trouble."""
+    world, found = World(), []
+    for name, act in STORY.items():
+        world.now += 60
+        assert act(world) is not False, name
+        before, begun = world.fork(), len(world.wire.log)
+        world.converge()
+        found.append(Phase(name, before, world.fork(), tuple(world.wire.log[begun:])))
+    return tuple(found)
