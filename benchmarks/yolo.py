@@ -1,4 +1,4 @@
-"""The server's benchmark on a real architecture: YOLO26n-cls, exported here with random weights (nothing is downloaded)."""
+"""The server on a real architecture: YOLO26n-cls, exported here with random weights, so nothing is downloaded."""
 
 from __future__ import annotations
 

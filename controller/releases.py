@@ -47,7 +47,7 @@ class ReleaseEvent:
     metric: str = ""
     value: float | None = None
     evidence: str = ""
-    """``verified``, ``missing`` or ``altered``."""
+    """``verified``, ``missing``, ``altered`` or ``unreadable``."""
 
 
 def releases(repository: History, source: SourcedSpec) -> list[ReleaseEvent]:
@@ -91,22 +91,31 @@ def _event(repository: History, key: ModelKey, commit: Commit, spec: Spec | None
         how = "rolled back"
     found, state = _evidence(repository, key, commit, release.version, release.evidence)
     metric = MAIN_METRIC[spec.task]
-    values = (found.get("evaluation") or {}).get("values", {})
+    value = _at(found, "evaluation", "values", metric)
     return ReleaseEvent(
         version=release.version, commit=commit, how=how, pull_request=pull, merged_by=merged_by, run=release.run,
-        weights=release.weights, exports=dict(release.exports), source=(found.get("source") or {}).get("commit", ""),
-        data=((found.get("data") or {}).get("train") or {}).get("digest", ""), metric=metric, value=values.get(metric),
-        evidence=state,
+        weights=release.weights, exports=dict(release.exports), evidence=state, metric=metric,
+        source=str(_at(found, "source", "commit") or ""), data=str(_at(found, "data", "train", "digest") or ""),
+        value=value if isinstance(value, float) else None,
     )  # fmt: skip
 
 
 def _evidence(
     repository: History, key: ModelKey, commit: Commit, version: int, digest: str | None
-) -> tuple[dict[str, Any], str]:
+) -> tuple[object, str]:
     data = repository.read(commit.sha, f"{evidence_dir(*key, version)}/evidence.json")
     if data is None:
-        return {}, "missing"
+        return None, "missing"
     if digest != digest_bytes(data):
-        return {}, "altered"
-    found: dict[str, Any] = json.loads(data)
-    return found, "verified"
+        return None, "altered"
+    try:
+        return json.loads(data, parse_int=float), "verified"
+    except ValueError:  # pinned by hand: any bytes can be
+        return None, "unreadable"
+
+
+def _at(value: object, *path: str) -> object:
+    """Give what lies at a path of JSON objects, None where there is no such path."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -11,7 +11,7 @@ from reconcilers.forecast import Forecast, forecast
 from reconcilers.observe import Observer, Shared
 from reconcilers.ports import Forge, Repository, Store
 from specs.diff import changes, describe
-from specs.errors import InvalidManifest, Problem
+from specs.errors import Problem
 from specs.facts import JobState, ServingState, ServingTarget, SourcedSpec
 from specs.manifest import parse
 from specs.modelspec import ModelKey, Spec
@@ -64,10 +64,10 @@ def consequences(app: App, base: str, head: str, now: float) -> tuple[list[Conse
     """Compare two commits and say what merging the second means, model by model; and what is wrong in it."""
     app.repository.fetch()
     base, head = app.repository.resolve(base), app.repository.resolve(head)
-    before, _ = _specs(app, app.repository.merge_base(base, head) or base)
-    after, problems = _specs(app, head)
+    before, _, _ = _specs(app, app.repository.merge_base(base, head) or base)
+    after, broken, problems = _specs(app, head)
     found = []
-    for key in sorted(before.keys() | after.keys()):
+    for key in sorted((before.keys() | after.keys()) - broken):  # what serves for a broken one goes on serving
         old, new = before.get(key), after.get(key)
         if new is None:
             found.append(Consequence(key, "removed", (), Forecast(("stops serving",))))
@@ -80,21 +80,16 @@ def consequences(app: App, base: str, head: str, now: float) -> tuple[list[Conse
     return found, problems
 
 
-def _specs(app: App, commit: str) -> tuple[dict[ModelKey, tuple[SourcedSpec, Spec]], tuple[Problem, ...]]:
+def _specs(
+    app: App, commit: str
+) -> tuple[dict[ModelKey, tuple[SourcedSpec, Spec]], frozenset[ModelKey], tuple[Problem, ...]]:
+    """Read all models of a commit; those whose file is broken by name only; and what is wrong."""
     source = GitSource(app.repository, prefix=app.settings.prefix)
     source.read(commit)
-    found = {}
-    problems = list(source.problems)
     keys = source.keys()
-    for key in keys:
-        sourced = source.get(key)
-        if sourced is None:
-            continue
-        try:
-            found[key] = (sourced, parse(sourced.text, sourced.path, key).model.spec)
-        except InvalidManifest as error:
-            problems += error.problems
-    return found, tuple(problems)
+    every = [sourced for key in keys if (sourced := source.get(key)) is not None]
+    found = {each.key: (each, parse(each.text, each.path, each.key).model.spec) for each in every}
+    return found, frozenset(source.broken), tuple(source.problems)
 
 
 def _forecast(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -14,9 +15,9 @@ from specs.errors import Stalled
 _README = b"# Models\n\nEvery ModelSpec in this repository is what runs. Change one by pull request.\n"
 _TEMPLATE = """\
 # Read by every `trunkline` command in this folder and below. Paths are relative to this file.
-repository = "{repository}"
+repository = {repository}
 branch = "main"        # what is on this branch is what runs
-store = "{store}"          # or an s3:// URL
+store = {store}          # or an s3:// URL
 state = ".trunkline"     # can be lost: mirror, logs, caches, status
 """
 
@@ -37,7 +38,7 @@ def init(folder: Path, repository: str | None, store: str) -> None:
     if repository is None:
         repository = "models.git"
         create_bare(folder / repository, branch="main", files={"README.md": _README})
-    file.write_text(_TEMPLATE.format(repository=repository, store=store))
+    file.write_text(_TEMPLATE.format(repository=_quoted(repository), store=_quoted(store)))
     out = console()
     out.print(f"[green]✓[/] wrote {file}")
     out.print(
@@ -48,3 +49,8 @@ def init(folder: Path, repository: str | None, store: str) -> None:
         "  trunkline agent                              let it happen\n",
         soft_wrap=True,
     )
+
+
+def _quoted(text: str) -> str:
+    """Write a string as TOML does, which is how JSON does it."""
+    return json.dumps(text, ensure_ascii=False)

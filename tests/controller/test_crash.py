@@ -68,8 +68,8 @@ class Story:
         self.log.mkdir(parents=True)
         self.hub = Hub(folder)
         self.store = Store(str(folder / "store"))
-        words = ("env", f"STORY_LOG={self.log}", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.support.story_workload")
-        command = json.dumps(words)
+        surroundings = ("env", f"STORY_LOG={self.log}", f"PYTHONPATH={ROOT}")
+        command = json.dumps((*surroundings, sys.executable, "-m", "tests.support.story_workload"))
         (folder / "trunkline.toml").write_text(
             f'repository = "hub.git"\nstore = "store"\nstate = "state"\nworkload_command = {command}\n'
         )
@@ -196,13 +196,14 @@ class Story:
     def end_state(self) -> dict[str, Any]:
         """Everything that must not depend on crashes."""
         pulls = self.forge().list("")
+        status = Statuses(self.folder / "state/status").read(KEY)
         return {
             "trunk": self.hub.head(),
             "branches": sorted(self.hub.heads()),
             "pulls": [(p.number, p.state, p.branch, p.title, p.head, len(p.comments)) for p in pulls],
             "records": [key for key in self.store.list() if not key.startswith("progress/")],
             "jobs": sorted(self.lines("jobs")),
-            "status": [(c.type, c.status, c.reason) for c in Statuses(self.folder / "state/status").read(KEY).conditions],
+            "status": [(c.type, c.status, c.reason) for c in status.conditions],
         }
 
     def stop(self) -> None:

@@ -2,7 +2,8 @@
 
 It is a real process with the real command line, the real store and real ONNX files; only the learning is pretended.
 Everything it writes follows from the order alone, so two runs of a story can be compared byte for byte. Every start
-is noted in the folder that the variable STORY_LOG names: a job that ran twice shows.
+is noted in the folder that the variable STORY_LOG names: a job that ran twice shows. A file ``hold-train`` there makes
+trainings wait until it is gone, ``fail-train`` makes them fail; so for the other kinds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from adapters.store import Store
@@ -44,6 +46,7 @@ def main() -> None:
     order, store = decode(asked.order.read_bytes()), Store(asked.store)
     with (Path(os.environ["STORY_LOG"]) / "jobs").open("a") as log:
         log.write(order.job + "\n")
+    _meet_trouble(Path(os.environ["STORY_LOG"]), order.job.partition("-")[0])
     match order:
         case TrainOrder():
             _train(store, order)
@@ -53,6 +56,13 @@ def main() -> None:
             _compare(store, order)
         case ExportOrder():
             _export(store, order)
+
+
+def _meet_trouble(folder: Path, kind: str) -> None:
+    while (folder / f"hold-{kind}").exists():
+        time.sleep(0.02)
+    if (folder / f"fail-{kind}").exists():
+        sys.exit("the pretended disk is on fire")
 
 
 def _train(store: Store, order: TrainOrder) -> None:

@@ -1,0 +1,122 @@
+"""Settings: file, environment, and what is said where they are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller.settings import FILE_NAME, find_file, load
+from specs.errors import Stalled
+
+
+def _write(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE_NAME).write_text(text)
+    return folder
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """Wherever below the file a command is started, the settings mean the same places."""
+    _write(tmp_path, 'repository = "models.git"\nstore = "store"\nstate = "../state"\n')
+    below = tmp_path / "a/b"
+    below.mkdir(parents=True)
+    found = load(below, {})
+    assert found == load(tmp_path, {})
+    assert found.repository == str(tmp_path / "models.git")
+    assert found.store == str(tmp_path / "store")
+    assert found.state == tmp_path.parent / "state"
+
+
+@pytest.mark.parametrize(
+    ("repository", "store"),
+    [
+        ("https://git.example.com/models.git", "s3://bucket/store"),
+        ("git@git.example.com:team/models.git", "file:///srv/store"),
+        ("ssh://git@git.example.com/models.git", "/srv/store"),
+    ],
+    ids=["https", "scp", "ssh"],
+)
+def test_addresses_stay_as_they_are(tmp_path: Path, repository: str, store: str) -> None:
+    """What is no relative path is not made one."""
+    _write(tmp_path, f'repository = "{repository}"\nstore = "{store}"\n')
+    found = load(tmp_path, {})
+    assert (found.repository, found.store) == (repository, store)
+    assert found.local_repository is None
+
+
+def test_the_environment_wins(tmp_path: Path) -> None:
+    """Every field can be given by a variable, which outweighs the file; commands are split at blanks."""
+    _write(tmp_path, 'repository = "a"\nstore = "b"\nbranch = "main"\nport = 1\n')
+    found = load(tmp_path, {
+        "TRUNKLINE_BRANCH": "release", "TRUNKLINE_PORT": "8000", "TRUNKLINE_WORKLOAD_COMMAND": "python3 -m jobs",
+        "UNRELATED": "x",
+    })  # fmt: skip
+    assert (found.branch, found.port, found.workload_command) == ("release", 8000, ["python3", "-m", "jobs"])
+
+
+def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
+    """Without a file the state lies where the command was started."""
+    found = load(tmp_path, {"TRUNKLINE_REPOSITORY": "/r", "TRUNKLINE_STORE": "/s"})
+    assert (found.repository, found.store, found.state) == ("/r", "/s", Path(".trunkline"))
+
+
+def test_another_file_can_be_named(tmp_path: Path) -> None:
+    """TRUNKLINE_CONFIG names the file; the one in the folder is not read."""
+    _write(tmp_path, "this is no toml")
+    other = _write(tmp_path / "other", 'repository = "r"\nstore = "s"\n')
+    found = load(tmp_path, {"TRUNKLINE_CONFIG": str(other / FILE_NAME)})
+    assert found.repository == str(other / "r")
+
+
+def test_the_nearest_file_counts(tmp_path: Path) -> None:
+    """Of two files above a folder the nearer one holds."""
+    _write(tmp_path, "")
+    near = _write(tmp_path / "a", "")
+    assert find_file(near / "b" / "c") == near / FILE_NAME
+    assert find_file(tmp_path) == tmp_path / FILE_NAME
+
+
+def test_no_settings_says_how_to_get_them(tmp_path: Path) -> None:
+    """Where there is neither file nor variable, the error names both ways out."""
+    with pytest.raises(Stalled, match=r"trunkline init.*TRUNKLINE_REPOSITORY") as caught:
+        load(tmp_path, {})
+    assert caught.value.reason == "NoSettings"
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "words"),
+    [
+        ('branch = "x"\nrepository = nonsense\n', {}, ("line 2",)),
+        ('repository = "r"\nstore = "s"\nbranche = "x"\n', {}, ("branche", "not permitted")),
+        ('repository = "r"\nstore = "s"\nport = 70000\n', {}, ("port", "65535")),
+        ('repository = "r"\nstore = "s"\n', {"TRUNKLINE_INTERVAL": "often"}, ("interval", "number")),
+        ('repository = "r"\nstore = 5\n', {}, ("store", "string")),
+    ],
+    ids=["no-toml", "unknown-field", "out-of-range", "bad-variable", "wrong-type"],
+)
+def test_wrong_settings_name_file_and_field(
+    tmp_path: Path, text: str, environment: dict[str, str], words: tuple[str, ...]
+) -> None:
+    """A mistake is refused with the file and the field, never guessed around."""
+    _write(tmp_path, text)
+    with pytest.raises(Stalled) as caught:
+        load(tmp_path, environment)
+    assert caught.value.reason == "InvalidSettings"
+    assert FILE_NAME in caught.value.message
+    assert all(word in caught.value.message for word in words), caught.value.message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """A named file that does not exist is an error, not an empty one."""
+    with pytest.raises(Stalled, match=r"nowhere\.toml"):
+        load(tmp_path, {"TRUNKLINE_CONFIG": str(tmp_path / "nowhere.toml")})
+
+
+def test_a_repository_on_this_machine_is_known(tmp_path: Path) -> None:
+    """The local forge lives in the repository's folder, given as a path or as a file URL."""
+    (tmp_path / "models.git").mkdir()
+    _write(tmp_path, 'repository = "models.git"\nstore = "s"\n')
+    assert load(tmp_path, {}).local_repository == tmp_path / "models.git"
+    url = f"file://{tmp_path}/models.git"
+    assert load(tmp_path, {"TRUNKLINE_REPOSITORY": url}).local_repository == tmp_path / "models.git"
