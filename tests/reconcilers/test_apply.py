@@ -106,6 +106,16 @@ def test_edit_without_proof_has_no_effect(world: World) -> None:
     assert world.wire.log == []
 
 
+def test_edit_that_makes_no_valid_model_has_no_effect(world: World) -> None:
+    """What would be written is read again before anybody is asked to merge it."""
+    action = asked(world)
+    wrong = replace(action, proposal=replace(action.proposal, value={"version": 1, "run": "latest"}))
+    (trouble,) = applier(world).apply(world.source(), (wrong,))
+    assert trouble.error.reason == "UnsafeEdit"
+    assert "not valid after the edit" in trouble.error.message
+    assert world.wire.log == []
+
+
 def test_picture_that_is_gone_has_no_effect(world: World) -> None:
     """Evidence is complete or there is none."""
 
