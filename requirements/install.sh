@@ -111,10 +111,14 @@ else
 fi
 : >"$unfinished"
 # --no-deps: the lock is complete, and leaves out on purpose what requirements/override.in names.
-# --no-compile: most of PyTorch is never imported; what is gets compiled then.
+# --no-compile: pip does it on one core; see below.
 pip install --require-hashes --only-binary :all: --no-deps --no-compile --progress-bar off -r "$lock" | progress ||
     fail_with_log "$lock"
 forget_others
 pip install --no-deps --no-build-isolation --editable . >/dev/null || fail_with_log "this work tree"
+# Every job is a process of its own: without compiled modules each would spend ten seconds on compiling PyTorch's, for
+# ever where PYTHONDONTWRITEBYTECODE is set. Some packages ship files for other Pythons; those may fail.
+echo "  compiling …"
+"$venv/bin/python" -m compileall -q -j 0 -x '/tests?/' "$venv/lib" >/dev/null 2>&1 || true
 rm -f "$unfinished"
 echo "ready after $((SECONDS - started)) s"
