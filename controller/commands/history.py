@@ -48,10 +48,10 @@ def _block(event: ReleaseEvent) -> Text:
     story = f"{event.how:<12}{when} UTC  by {who}{pull}, commit {event.commit.sha[:8]}\n"
     text = Text.assemble((f"{name:<5}", "bold cyan"), story)
     if event.version is not None:
-        metric = event.metric.removeprefix("metrics/")
+        metric = event.metric.removeprefix("metrics/").removeprefix("accuracy_")
         measured = f"{metric} {event.value:.4g}" if event.value is not None else "not measured"
-        facts = (f"run {short(event.run)[:8]}", f"data {short(event.data)[:8] if event.data else '–'}",
-                 f"asked for by {event.source[:8] or '–'}", measured)  # fmt: skip
+        facts = (f"run {short(event.run)[:7]}", f"data {short(event.data)[:7] if event.data else '–'}",
+                 f"from {event.source[:7] or '–'}", measured)  # fmt: skip
         colour = "green" if event.evidence == "verified" else "red"
-        text.append_text(Text.assemble(" " * 5, ", ".join(facts), ", evidence ", (event.evidence, colour), "\n"))
+        text.append_text(Text.assemble(" " * 5, "  ".join(facts), "  evidence ", (event.evidence, colour), "\n"))
     return text

@@ -88,7 +88,7 @@ def test_a_promotion_tells_everything(past: Past) -> None:
     assert (event["source"], event["data"], event["run"]) == ("c" * 40, RUN, "sha256:" + "a" * 64)
     assert (event["metric"], event["value"], event["evidence"]) == ("metrics/accuracy_top1", 0.975, "verified")
     text = said(past.folder, "history", "default/digits")
-    for word in ("v1", "promoted", "Ada", "#1", commit[:8], "cccccccc", "0.975", "verified"):
+    for word in ("v1", "promoted", "Ada", "#1", commit[:8], "ccccccc", "0.975", "verified"):
         assert word in text, text
 
 

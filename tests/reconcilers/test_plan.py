@@ -200,9 +200,7 @@ NOT_FROM_PLANS = {
     Reason.RETRYING: "trouble while looking or acting, which the summary tells",
     Reason.INTERNAL_ERROR: "a bug, which the host tells",
     Reason.INVALID_MANIFEST: "told before there is a spec to plan for",
-    Reason.DUPLICATE_NAME: "told by the source, before there is a spec to plan for",
     Reason.UNSAFE_EDIT: "an edit is tried, and proved, when a plan is carried out",
-    Reason.NOT_SUPPORTED: "told by `trunkline check`",
 }
 
 
