@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from adapters import processes
 from adapters.servers_local import LocalServers, Patience
 from adapters.store import Store
 from specs.errors import Stalled, Transient
@@ -54,7 +55,8 @@ class Bench:
     def kill(self) -> None:
         """Kill the server and its wrapper, as a power cut would."""
         os.killpg(int((self.folder / "pid").read_text()), signal.SIGKILL)
-        until(lambda: not self.alive())
+        # A dying process loses its environment before its files, and so seems gone while it still holds the lock.
+        until(lambda: not self.alive() and not processes.held(self.folder / "lock"))
 
     def alive(self) -> list[int]:
         """Give the numbers of the living processes of this bench's servers."""

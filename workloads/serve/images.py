@@ -42,7 +42,8 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
         return preprocess.decode(data, max_pixels)
     except Image.DecompressionBombError as error:
         raise Refusal(413, f"the picture has far more than {max_pixels} pixels; send a smaller one") from error
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, ImportError) as error:
+        # ImportError: where Ultralytics was imported, Image.open looks for a plugin before it gives up.
         msg = f"the body is no picture that this server reads ({', '.join(FORMATS)})"
         raise Refusal(400, msg) from error
     except _BROKEN as error:
