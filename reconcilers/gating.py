@@ -100,7 +100,8 @@ def _value(gate: Gate, measured: Measured, *, low: bool) -> float | None:
 def _judge_regression(gate: Gate, measured: Measured, allowed: float, *, has_champion: bool) -> GateResult:
     label = _label(gate)
     if not has_champion:
-        return GateResult(gate.name, gate.metric, True, None, -allowed, f"{label}: no champion to compare with yet")
+        text = f"{label}: no other weights are released to compare with"
+        return GateResult(gate.name, gate.metric, True, None, -allowed, text)
     comparison = measured.comparison
     table = (comparison.per_class.get(gate.class_, {}) if gate.class_ else comparison.differences) if comparison else {}
     difference = table.get(gate.metric)

@@ -22,41 +22,22 @@ from controller import wiring
 from controller.settings import load
 from controller.statuses import Statuses
 from specs.facts import PullRequest, PullState
-from specs.modelspec import ModelKey
 from specs.records import DatasetManifest, FileEntry, dataset_key
 from specs.status import ModelStatus
+from tests.support import place as places
 from tests.support.gitrepo import Hub, git
 from tests.support.living import until
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("crash")
-KEY = ModelKey("default", "digits")
+KEY = places.KEY
 KINDS = {
     "repository.commit_files", "repository.push", "repository.delete_branch", "forge.open", "forge.update",
     "forge.close", "jobs.start", "servers.roll_out", "servers.withdraw", "statuses.write",
 }  # fmt: skip
 """Every way in which the agent changes the world; the story has them all."""
 PERSON = ("Ada", "ada@example.com")
-SPEC = """\
-# the story's model
-apiVersion: trunkline.dev/v1alpha1
-kind: ModelSpec
-metadata: {name: digits}
-spec:
-  task: classify
-  data:
-    train: {uri: {url: "store://train", digest: "TRAIN"}}
-    golden: {uri: {url: "store://golden", digest: "GOLDEN"}}
-  training:
-    model: yolo26n-cls.yaml
-    args: {epochs: 1, imgsz: 32}
-  exports:
-    - {name: onnx, format: onnx, args: {dynamic: true}}
-  gates:
-    - {name: floor, metric: metrics/accuracy_top1, min: 0.9}
-    - {name: no-regression, metric: metrics/accuracy_top1, maxRegression: 0.1, confidence: 0.95}
-  serving: {export: onnx}
-"""
+REGRESSION = "    - {name: no-regression, metric: metrics/accuracy_top1, maxRegression: 0.1, confidence: 0.95}\n"
+SPEC = places.SPEC.replace("epochs: 8", "epochs: 1").replace("  serving:", f"{REGRESSION}  serving:")
 
 
 class Story:
@@ -68,7 +49,7 @@ class Story:
         self.log.mkdir(parents=True)
         self.hub = Hub(folder)
         self.store = Store(str(folder / "store"))
-        surroundings = ("env", f"STORY_LOG={self.log}", f"PYTHONPATH={ROOT}")
+        surroundings = ("env", f"STORY_LOG={self.log}", f"PYTHONPATH={places.ROOT}")
         command = json.dumps((*surroundings, sys.executable, "-m", "tests.support.story_workload"))
         (folder / "trunkline.toml").write_text(
             f'repository = "hub.git"\nstore = "store"\nstate = "state"\nworkload_command = {command}\n'
@@ -136,10 +117,10 @@ class Story:
             raise AssertionError(f"never: {what}; status: {status}; agent: {words}") from error
 
     def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(places.ROOT)}
         with (self.log / "agent").open("ab") as words:
             self._agent = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.crashing_agent", str(self.folder), self.when], cwd=ROOT,
+                [sys.executable, "-m", "tests.support.crashing_agent", str(self.folder), self.when], cwd=places.ROOT,
                 env=environment, stdout=words, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
