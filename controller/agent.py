@@ -76,7 +76,7 @@ class Agent:
         return busy
 
     def forever(self, interval: float, stop: Event) -> None:
-        """Look until told to stop; after an effect look again at once, else every ``interval`` seconds."""
+        """Look every ``interval`` seconds until told to stop."""
         while not stop.is_set():
             self.once()
             stop.wait(interval)
