@@ -24,7 +24,10 @@ from adapters import processes
 from adapters.logs import last_words, tail
 from specs.errors import Transient
 from specs.facts import JobPhase, JobState
+from specs.placement import Placement
 from specs.workorders import AnyOrder
+
+ANYWHERE = Placement()
 
 _MEMORY = re.compile(r"MemoryError|out of memory|can(no|')t allocate memory|std::bad_alloc", re.IGNORECASE)
 _TIMED_OUT = 124
@@ -52,8 +55,12 @@ class LocalJobs:
         self._niceness = niceness
         self._grace = grace
 
-    def state(self, name: str) -> JobState | None:
-        """Give the state of a job, or None where it never began (or was forgotten)."""
+    def state(self, order: AnyOrder) -> JobState | None:
+        """Give the state of an order's job, or None where it never began (or was forgotten)."""
+        return self.find(order.job)
+
+    def find(self, name: str) -> JobState | None:
+        """Give the state of a job by its name."""
         with processes.disk_trouble_is_transient(self._jobs):
             folder = self._folder(name)
             # The newest attempt first, the lock second: if nobody holds it then, this attempt is over for good.
@@ -64,7 +71,7 @@ class LocalJobs:
                 number -= 1  # its starter died before it began
             return self._ended(folder, number) if number else None
 
-    def start(self, order: AnyOrder) -> JobState:
+    def start(self, order: AnyOrder, placement: Placement = ANYWHERE) -> JobState:  # noqa: ARG002  there is one place
         """Start an attempt, or adopt the one that runs; QUEUED, and nothing done, where there is no room now."""
         with processes.disk_trouble_is_transient(self._jobs):
             folder = self._folder(order.job)

@@ -16,6 +16,7 @@ from specs.facts import JobState, ServingState, ServingTarget, SourcedSpec
 from specs.manifest import parse
 from specs.modelspec import ModelKey, Spec
 from specs.names import serving_name
+from specs.placement import Placement
 from specs.workorders import AnyOrder
 
 
@@ -34,10 +35,10 @@ class Consequence:
 class _NoJobs:
     """A port for jobs in a world where none runs."""
 
-    def state(self, name: str) -> JobState | None:
+    def state(self, order: AnyOrder) -> JobState | None:
         return None
 
-    def start(self, order: AnyOrder) -> JobState:
+    def start(self, order: AnyOrder, placement: Placement) -> JobState:
         raise AssertionError(order)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from specs.facts import ServingTarget
+from specs.placement import Placement
 from specs.workorders import AnyOrder
 
 
@@ -14,6 +15,7 @@ class StartJob:
     """Start a job, or another attempt of it."""
 
     order: AnyOrder
+    placement: Placement = dataclasses.field(default_factory=Placement)
 
 
 @dataclass(frozen=True)

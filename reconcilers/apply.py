@@ -41,8 +41,8 @@ class Applier:
 
     def _carry_out(self, source: SourcedSpec, action: Action) -> None:
         match action:
-            case StartJob(order=order):
-                self._jobs.start(order)
+            case StartJob(order=order, placement=placement):
+                self._jobs.start(order, placement)
             case RollOut(target=target):
                 self._servers.roll_out(target)
             case Withdraw(name=name):

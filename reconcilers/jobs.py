@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from reconcilers.actions import StartJob
 from reconcilers.context import Context, Step, Verdict
 from specs.facts import JobPhase, JobState
+from specs.modelspec import Spec
+from specs.placement import Placement
 from specs.status import ConditionType, Reason
-from specs.workorders import AnyOrder
+from specs.workorders import AnyOrder, ExportOrder, export_digest
 
 MAX_ATTEMPTS = 3
 PERMANENT_EXIT = 10
@@ -33,7 +35,7 @@ def work(ctx: Context, type_: ConditionType, reason: Reason, orders: Iterable[An
             return Step(type_, Verdict.STOP, Reason.JOB_FAILED, _lost_message(order, state))
         pause = _pause(state, ctx.now)
         if state is None or (state.phase is JobPhase.ENDED and pause <= 0):
-            actions.append(StartJob(order))
+            actions.append(StartJob(order, placement_of(ctx.spec, order)))
         if pause > 0:
             pauses.append(pause)
         waits.append(_wait_message(order, state))
@@ -50,6 +52,17 @@ def is_lost(state: JobState) -> bool:
     return state.exit_code == PERMANENT_EXIT or state.attempts >= MAX_ATTEMPTS
 
 
+def placement_of(spec: Spec, order: AnyOrder) -> Placement:
+    """Give where a job runs: exports as their section says, everything else like the training."""
+    training = spec.training
+    if isinstance(order, ExportOrder):
+        for export in spec.exports:
+            same = export_digest(export.format, export.args, spec.image_size) == order.export_digest
+            if same and (export.resources or export.node_selector):
+                return Placement.of(export.resources, export.node_selector, training.queue_name)
+    return Placement.of(training.resources, training.node_selector, training.queue_name)
+
+
 def _pause(state: JobState | None, now: float) -> float:
     """Seconds until the next attempt may start."""
     if state is None or state.phase is not JobPhase.ENDED:
@@ -60,6 +73,8 @@ def _pause(state: JobState | None, now: float) -> float:
 def _wait_message(order: AnyOrder, state: JobState | None) -> str:
     if state is not None and state.phase is JobPhase.ENDED and state.reason:
         return f"{order.job}: attempt {state.attempts} ended ({state.reason}); trying again"
+    if state is not None and state.phase is not JobPhase.ENDED and state.message:
+        return f"{order.job}: {state.message}"
     if state is not None and state.phase is JobPhase.QUEUED:
         return f"{order.job} waits for room"
     return f"{order.job} is working"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from reconcilers.apply import Applier, Trouble
 from reconcilers.context import Context
 from reconcilers.observe import Observer, Shared
+from reconcilers.observed import Observed
 from reconcilers.plan import Plan, plan
 from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
 from reconcilers.summary import summarize, trouble_status
@@ -44,13 +45,18 @@ class Result:
     after: float = 0.0
     """Seconds until looking again is useful; 0 means the host's own pace."""
     plan: Plan | None = None
+    observed: Observed | None = None
+    """The world that was decided about."""
 
 
 class Reconciler:
     """Closes the gap between what git asks for and what there is, one step at a time."""
 
-    def __init__(self, ports: Ports, clock: Callable[[], float]) -> None:
-        self.observer = Observer(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
+    def __init__(self, ports: Ports, clock: Callable[[], float], *, remembered: int = _CACHE_SIZE) -> None:
+        """``remembered``: how many parsed specs, and how many records, are kept in memory."""
+        self.ports = ports
+        self.observer = Observer(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers, remembered)
+        self._remembered = remembered
         self._applier = Applier(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
         self._clock = clock
         self._specs: dict[ModelKey, tuple[str, Spec]] = {}
@@ -73,13 +79,13 @@ class Reconciler:
         troubles: tuple[Trouble, ...] = self._applier.apply(source, decided.actions)
         status = summarize(ctx, decided, troubles, previous, stamp)
         retry = any(isinstance(trouble.error, Transient) for trouble in troubles)
-        return Result(status, len(troubles) < len(decided.actions), retry, decided.after, decided)
+        return Result(status, len(troubles) < len(decided.actions), retry, decided.after, decided, observed)
 
     def _spec(self, source: SourcedSpec) -> Spec:
         """Parse, unless the same text was parsed before: most passes find nothing changed."""
         known = self._specs.get(source.key)
         if known is None or known[0] != source.text:
-            if len(self._specs) >= _CACHE_SIZE:
+            if len(self._specs) >= self._remembered:
                 self._specs.clear()
             known = (source.text, parse(source.text, source.path, source.key).model.spec)
             self._specs[source.key] = known

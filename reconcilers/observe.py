@@ -43,8 +43,9 @@ _CACHE_SIZE = 20_000
 class Records:
     """Typed records of the store. Those that are there never change, so they are read once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, remembered: int = _CACHE_SIZE) -> None:
         self._store = store
+        self._remembered = remembered
         self._known: dict[str, Record] = {}
         self._shared: dict[tuple[str, str], tuple[str, ...]] = {}
 
@@ -64,7 +65,7 @@ class Records:
         flaw = _flaw(key, record)
         if flaw:
             raise Stalled("CorruptRecord", f"{key} in the store {flaw}; remove it, and it is made again")
-        if len(self._known) >= _CACHE_SIZE:
+        if len(self._known) >= self._remembered:
             self._known.clear()
         self._known[key] = record
         return record
@@ -135,8 +136,11 @@ class Shared:
 class Observer:
     """Gathers ``Observed`` through the ports."""
 
-    def __init__(self, store: Store, repository: Repository, forge: Forge, jobs: Jobs, servers: Servers) -> None:
-        self._records = Records(store)
+    def __init__(
+        self, store: Store, repository: Repository, forge: Forge, jobs: Jobs, servers: Servers,
+        remembered: int = _CACHE_SIZE,
+    ) -> None:  # fmt: skip
+        self._records = Records(store, remembered)
         self._repository = repository
         self._forge = forge
         self._jobs = jobs
@@ -179,8 +183,7 @@ class Observer:
             leftovers=self._leftovers(proposals, branches, shared.head),
         )
         observed = self._measurements(key, spec, observed)
-        names = [order.job for order in orders.missing(Context(key, spec, observed, 0.0))]
-        states = {name: self._jobs.state(name) for name in names}
+        states = {o.job: self._jobs.state(o) for o in orders.missing(Context(key, spec, observed, 0.0))}
         return replace(observed, jobs={name: state for name, state in states.items() if state is not None})
 
     def _dataset(self, source: Source) -> DatasetFact | None:

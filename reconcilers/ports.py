@@ -13,6 +13,7 @@ from typing import Protocol
 from specs.errors import Problem
 from specs.facts import Commit, JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
 from specs.modelspec import ModelKey
+from specs.placement import Placement
 from specs.workorders import AnyOrder
 
 
@@ -85,10 +86,10 @@ class Forge(Protocol):
 class Jobs(Protocol):
     """Runs work orders."""
 
-    def state(self, name: str) -> JobState | None:
-        """Give the state of a job, or None where it never started (or was forgotten)."""
+    def state(self, order: AnyOrder) -> JobState | None:
+        """Give the state of an order's job, or None where it never started (or was forgotten)."""
 
-    def start(self, order: AnyOrder) -> JobState:
+    def start(self, order: AnyOrder, placement: Placement) -> JobState:
         """Start an attempt, or adopt the one that runs; QUEUED where there is no room now."""
 
 

@@ -11,6 +11,7 @@ from reconcilers.promotion import next_version, pin
 from reconcilers.proposals import Draft, Edit, asked, plan_proposal, stale
 from specs.facts import ServingState, ServingTarget
 from specs.names import serving_name
+from specs.placement import Placement, Shape
 from specs.release import Pin, Release
 from specs.serving import Serving
 from specs.status import ConditionType as Type
@@ -32,21 +33,42 @@ def plan_rollout(ctx: Context) -> Step:
     if fault is not None:
         return Step(Type.SERVING, Verdict.STOP, Reason.RELEASE_UNKNOWN, fault)
     target = target_of(name, release, serving)
-    if state is not None and state.ready and (state.file, state.version) == (target.file, target.version):
-        return Step(Type.SERVING, Verdict.DONE, Reason.SERVING, f"v{target.version} answers")
+    if state is not None and _serves(state, target):
+        return Step(Type.SERVING, Verdict.DONE, Reason.SERVING, f"v{target.version} answers{_share(state)}")
     if state is not None and state.failed_file is not None:
         failed = _failed(ctx, state, target, release, serving)
         if failed is not None:
             return failed
     before = f"; v{state.version} answers until then" if state is not None and state.ready else ""
-    return Step(
-        Type.SERVING, Verdict.WAIT, Reason.ROLLING_OUT, f"v{target.version} is being loaded{before}", (RollOut(target),)
-    )
+    if state is not None and state.failure and state.failed_file is None:
+        before += f"; {state.failure}"
+    asked = (state.asked_version, state.asked, state.shape) if state is not None else None
+    under_way = asked == (target.version, target.file, target.shape.digest)
+    text = f"v{target.version} is being loaded{before}"
+    return Step(Type.SERVING, Verdict.WAIT, Reason.ROLLING_OUT, text, () if under_way else (RollOut(target),))
+
+
+def _serves(state: ServingState, target: ServingTarget) -> bool:
+    """Whether exactly this serves, and in the shape that is asked for."""
+    same = (state.file, state.version) == (target.file, target.version)
+    return state.ready and same and state.shape in (None, target.shape.digest)
+
+
+def _share(state: ServingState) -> str:
+    """Say so where not all replicas answer; making new ones is the cluster's own work."""
+    if state.replicas == (0, 0):
+        return " nobody: it is scaled to no replicas"
+    if state.replicas is None or state.replicas[0] >= state.replicas[1]:
+        return ""
+    return f" with {state.replicas[0]} of {state.replicas[1]} replicas"
 
 
 def target_of(name: str, release: Pin, serving: Serving) -> ServingTarget:
     """Give what must serve when ``release`` is the release."""
-    return ServingTarget(name, release.version, release.run, release.weights, release.exports[serving.export])
+    placement = Placement.of(serving.resources, serving.node_selector)
+    replicas = serving.replicas if serving.replicas is not None else 1
+    shape = Shape(replicas, placement, serving.autoscaling)
+    return ServingTarget(name, release.version, release.run, release.weights, release.exports[serving.export], shape)
 
 
 def release_fault(ctx: Context, release: Pin, serving: Serving) -> str | None:
@@ -87,7 +109,9 @@ def _failed(
         return None
     if old is None:
         return Step(Type.SERVING, Verdict.STOP, Reason.ROLLOUT_FAILED, f"{begin} {why_not}")
-    actions: tuple[Action, ...] = () if state.ready else (RollOut(old),)
+    # A cluster would go on trying the failed one for ever, beside the old one that answers; so it must be told.
+    keeps_trying = state.asked is not None and (state.asked != old.file or state.shape != old.shape.digest)
+    actions: tuple[Action, ...] = () if state.ready and not keeps_trying else (RollOut(old),)
     now = f"v{state.version} answers." if state.ready else f"v{old.version} is asked for."
     return Step(Type.SERVING, Verdict.STOP, Reason.FALLBACK, f"{begin} {now}", actions)
 

@@ -10,7 +10,7 @@ from reconcilers.context import Context, Step, Verdict
 from reconcilers.forecast import forecast
 from reconcilers.plan import Plan
 from specs.errors import InvalidManifest, Stalled, Transient, TrunklineError
-from specs.facts import JobPhase, PullState
+from specs.facts import JobPhase, PullState, ServingState
 from specs.status import Condition, ConditionType, ModelStatus, ProposalStatus, Reason, ServingStatus
 
 _MESSAGE_LIMIT = 32_000
@@ -27,13 +27,12 @@ def summarize(ctx: Context, plan: Plan, troubles: Sequence[Trouble], previous: M
     return ModelStatus(
         observed_generation=previous.observed_generation,
         commit=observed.source.changed.sha,
+        path=previous.path,
         inputs_digest=ctx.inputs_digest,
         candidate=ctx.weights or "",
         metrics=evaluation.values if evaluation else {},
         version=spec.release.version if spec.release else None,
-        serving=ServingStatus(version=serving.version, file=serving.file, url=serving.url)
-        if serving and serving.ready
-        else None,
+        serving=_serving(serving) if serving and serving.ready else None,
         proposals=[
             ProposalStatus(number=p.pull.number, intent=p.intent, branch=p.pull.branch, url=p.pull.url) for p in opened
         ],
@@ -54,6 +53,29 @@ def trouble_status(error: TrunklineError, previous: ModelStatus, now: str) -> Mo
     else:
         summary = error.message
     return previous.model_copy(update={"summary": summary, "conditions": _stamped(kept, previous, now)})
+
+
+def refused_status(stalled: Stalled, previous: ModelStatus, now: str) -> ModelStatus:
+    """Give the status of a spec that git does not ask for (``NotInGit``); what was found out before stays."""
+    return _unverified(ConditionType.STALLED, stalled.reason, stalled.message, previous, now)
+
+
+def awaiting_status(message: str, previous: ModelStatus, now: str) -> ModelStatus:
+    """Give the status of a spec that git asked for before: it is on its way to what git asks for now."""
+    return _unverified(ConditionType.RECONCILING, Reason.AWAITING_SYNC, message, previous, now)
+
+
+def _unverified(type_: ConditionType, reason: str, message: str, previous: ModelStatus, now: str) -> ModelStatus:
+    source = ConditionType.SOURCE_VERIFIED
+    kept = {c.type: c for c in previous.conditions if c.type not in _OVERALL}
+    kept[source] = Condition(type=source, status="False", reason=reason, message=_cut(message))
+    kept |= _verdict(type_, reason, message)
+    return previous.model_copy(update={"summary": message, "conditions": _stamped(kept, previous, now)})
+
+
+def _serving(state: ServingState) -> ServingStatus:
+    replicas = f"{state.replicas[0]}/{state.replicas[1]}" if state.replicas else ""
+    return ServingStatus(version=state.version, file=state.file, url=state.url, replicas=replicas)
 
 
 _OVERALL = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)

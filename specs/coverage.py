@@ -1,4 +1,4 @@
-"""What a spec asks for that this version understands but does not act on. Rows leave this table as features come."""
+"""What a spec asks for that this version understands but does not act on. Rows leave the tables as features come."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ _URIS = "only data sets in the store (store://NAME) are read yet"
 
 _FIELDS = (
     "data.train.dvc", "data.train.platform", "data.golden.dvc", "data.golden.platform",
-    "training.backend", "training.queueName", "training.resources", "training.nodeSelector",
+    "training.backend",
     "tuning", "tracking",
-    "exports[].buildOn", "exports[].nodeSelector", "exports[].resources",
-    "serving.replicas", "serving.backend", "serving.strategy", "serving.resources", "serving.nodeSelector",
+    "exports[].buildOn", "serving.backend", "serving.strategy",
     "monitoring", "triggers", "labelling", "policy.autoMerge",
 )  # fmt: skip
 """Fields in YAML names; ``[]`` is every item of a list."""
+
+_CLUSTER_SENTENCE = "{field}: acted on in a cluster only; `trunkline agent` ignores it"
+_CLUSTER = (
+    "training.queueName", "training.resources", "training.nodeSelector",
+    "exports[].nodeSelector", "exports[].resources",
+    "serving.replicas", "serving.autoscaling", "serving.resources", "serving.nodeSelector",
+)  # fmt: skip
+"""Likewise; an agent has one machine and no choice."""
 
 _HARMLESS: dict[str, Any] = {
     "training.backend": "Job", "serving.backend": "Deployment", "serving.replicas": 1, "policy.autoMerge": "Never",
@@ -45,9 +52,10 @@ _RULES: tuple[Callable[[Spec], list[str]], ...] = (_uris,)
 def not_acted_on(spec: Spec) -> list[str]:
     """Give one sentence for each thing in the spec that this version parses but ignores, in the order of the table."""
     data = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    sentences = dict.fromkeys(_FIELDS, _SENTENCE) | dict.fromkeys(_CLUSTER, _CLUSTER_SENTENCE)
     found = [
-        _SENTENCE.format(field=f"spec.{field}{where}")
-        for pattern in _FIELDS
+        sentence.format(field=f"spec.{field}{where}")
+        for pattern, sentence in sentences.items()
         for field, where, value in _values(data, pattern)
         if value != _HARMLESS.get(pattern)
     ]

@@ -67,12 +67,15 @@ _MAP_LISTS = {("Spec", "exports"): "name", ("Spec", "gates"): "name", ("Monitori
 
 _COLUMNS = (
     ("Ready", "string", ".status.conditions[?(@.type=='Ready')].status", 0),
+    ("Reason", "string", ".status.conditions[?(@.type=='Ready')].reason", 0),
     ("Release", "integer", ".spec.release.version", 0),
     ("Serving", "integer", ".status.serving.version", 0),
-    ("Status", "string", ".status.summary", 0),
+    ("Replicas", "string", ".status.serving.replicas", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Status", "string", ".status.summary", 0),  # last, because it is as long as it must be
+    ("File", "string", ".status.path", 1),
     ("Candidate", "string", ".status.candidate", 1),
     ("Inputs", "string", ".status.inputsDigest", 1),
-    ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
 

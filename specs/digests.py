@@ -36,6 +36,19 @@ def digest_of(value: Any) -> str:
     return digest_bytes(canonical(value))
 
 
+def desired_digest(spec: dict[str, Any]) -> str:
+    """Name what a spec asks for, whoever stores it: a field that is null asks for no more than one that is absent."""
+    return digest_of(_without_null(spec))
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_null(item) for item in value]
+    return value
+
+
 def digest_bytes(data: bytes) -> str:
     """Give ``sha256:…`` of raw bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from specs.errors import Problem
 from specs.modelspec import ModelKey
+from specs.placement import Shape
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class ServingTarget:
     weights: str
     file: str
     """Digest of the export."""
+    shape: Shape = field(default_factory=Shape)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,13 @@ class ServingState:
     failed_file: str | None = None
     """Digest of the last export that could not be loaded, until another one is asked for."""
     failure: str = ""
+    asked: str | None = None
+    """Digest of the export that the host works towards, where it goes on trying by itself; None where it does not."""
+    asked_version: int | None = None
+    shape: str | None = None
+    """Digest of the ``Shape`` it has; None where the host knows no shapes."""
+    replicas: tuple[int, int] | None = None
+    """How many answer, and how many should; None where the host knows no replicas."""
 
 
 class PullState(StrEnum):
@@ -119,6 +129,19 @@ class ProposalState:
     """Commit the branch points at now; None where it was deleted."""
 
 
+class Standing(StrEnum):
+    """How a spec that is asked for in a cluster stands to git."""
+
+    CURRENT = "Current"
+    """It is what the tracked branch says."""
+    OLDER = "Older"
+    """It is what the tracked branch said before."""
+    BROKEN = "Broken"
+    """The tracked branch has a file for it that cannot be acted on."""
+    FOREIGN = "Foreign"
+    """The tracked branch never said that."""
+
+
 @dataclass(frozen=True)
 class SourcedSpec:
     """A ModelSpec's text where it was found."""
@@ -135,3 +158,19 @@ class SourcedSpec:
     branch: str = "main"
     last_version: int = 0
     """Highest release version that the tracked branch ever named for this model."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where in git a spec of a cluster comes from."""
+
+    standing: Standing
+    sourced: SourcedSpec | None = None
+    """The tracked branch's version; None unless CURRENT."""
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with the file; empty unless BROKEN."""
+    commit: Commit | None = None
+    """The commit whose version it is, where OLDER."""
+    path: str = ""
+    blob: str = ""
+    """Content of the file at the tracked branch's head, by its git name; empty where there is no such file."""

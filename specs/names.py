@@ -16,6 +16,18 @@ def job_name(kind: str, model: str, key12: str) -> str:
     return f"{kind}-{name}-{key12}"
 
 
+def attempt_name(job: str, number: int) -> str:
+    """Name an attempt of a job, from 1: the first is named like the job, others end with key and number.
+
+    At most 63 characters; what is cut off is the end of the model's name, never the key.
+    """
+    if number == 1:
+        return job
+    body, _, key = job.rpartition("-")
+    ending = f"-{key}-{number}"
+    return body[: 63 - len(ending)].rstrip("-") + ending
+
+
 def proposal_branch(intent: str, namespace: str, name: str, key: str) -> str:
     """Name a proposal's branch: ``trunkline/<intent>/<ns>.<name>/<key12>``."""
     return f"{BRANCH_PREFIX}{intent}/{namespace}.{name}/{key[:12]}"
@@ -30,6 +42,12 @@ def parse_branch(branch: str) -> tuple[str, str, str, str] | None:
 def evidence_dir(namespace: str, name: str, version: int) -> str:
     """Folder in the repository that holds the evidence of a release."""
     return f"evidence/{namespace}.{name}/v{version}"
+
+
+def model_of_serving_name(served: str) -> tuple[str, str]:
+    """Give (namespace, name) of the model that has a name at the server: the inverse of ``serving_name``."""
+    namespace, dot, name = served.rpartition(".")
+    return (namespace, name) if dot else ("default", served)
 
 
 def serving_name(namespace: str, name: str) -> str:

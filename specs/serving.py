@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from specs.base import Duration, Name, Section
 from specs.training import Resources
@@ -29,6 +29,21 @@ class Strategy(Section):
     canary: Canary | None = None
 
 
+class Autoscaling(Section):
+    """As many replicas as the load needs, by a HorizontalPodAutoscaler; ``serving.replicas`` then has no effect."""
+
+    min_replicas: Annotated[int, Field(ge=1)]
+    max_replicas: Annotated[int, Field(ge=1)]
+    target_cpu_utilization_percentage: Annotated[int, Field(ge=1, le=100)] = 80
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            msg = f"minReplicas {self.min_replicas} is above maxReplicas {self.max_replicas}"
+            raise ValueError(msg)
+        return self
+
+
 class Serving(Section):
     """Serve one of the exports."""
 
@@ -36,5 +51,14 @@ class Serving(Section):
     replicas: Annotated[int, Field(ge=0)] | None = None
     backend: Literal["Deployment", "KServe", "Triton"] | None = None
     strategy: Strategy | None = None
+    autoscaling: Autoscaling | None = None
     resources: Resources | None = None
     node_selector: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _can_scale(self) -> Self:
+        asked = self.resources or Resources()
+        if self.autoscaling and not any("cpu" in (amounts or {}) for amounts in (asked.requests, asked.limits)):
+            msg = "autoscaling goes by the share of requested cpu that is used: give resources.requests.cpu"
+            raise ValueError(msg)
+        return self

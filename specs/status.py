@@ -35,6 +35,7 @@ class Reason(StrEnum):
     INVALID_MANIFEST = "InvalidManifest"
     NOT_IN_GIT = "NotInGit"
     IN_GIT = "InGit"
+    AWAITING_SYNC = "AwaitingSync"
     DATA_NOT_PINNED = "DataNotPinned"
     DATA_UNSUPPORTED = "DataSourceUnsupported"
     DATA_MISSING = "DataMissing"
@@ -93,6 +94,8 @@ class ServingStatus(_Camel):
     """What answers requests now."""
 
     version: int | None = None
+    replicas: str = ""
+    """How many answer, of how many; empty on a host without replicas."""
     file: str | None = None
     url: str = ""
 
@@ -112,6 +115,10 @@ class ModelStatus(_Camel):
     observed_generation: int = -1
     commit: str = ""
     """Commit whose desired state this describes."""
+    path: str = ""
+    """File in the repository that says what is desired; known in a cluster only."""
+    settled: str = ""
+    """Names everything that was looked at when nothing was left to do; empty while something is."""
     inputs_digest: str = ""
     candidate: str = ""
     """Digest of the candidate's weights."""

@@ -24,7 +24,7 @@ def logs(job: str) -> None:
 def retry(job: str) -> None:
     """Forget the failed attempts of JOB, so that the agent tries it again."""
     jobs = wiring.build(settings()).jobs
-    if jobs.state(job) is None:
+    if jobs.find(job) is None:
         raise Stalled("NoSuchJob", f"no job {job!r} has run here")
     jobs.forget(job)
     click.echo(f"{job} will be tried again")

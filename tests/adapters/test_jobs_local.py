@@ -73,7 +73,7 @@ def ended(jobs: LocalJobs, name: str) -> JobState:
     states: list[JobState] = []
 
     def over() -> bool:
-        state = jobs.state(name)
+        state = jobs.find(name)
         assert state is not None
         states.append(state)
         return state.phase is JobPhase.ENDED
@@ -130,7 +130,7 @@ def test_an_end_is_explained(bench: Bench, tiny: str, code: int, reason: str, wo
 def test_unknown_jobs_have_no_state(bench: Bench) -> None:
     """A job that never started has no state, no log, and is not running."""
     jobs = bench.agent()
-    assert jobs.state(order().job) is None
+    assert jobs.find(order().job) is None
     assert jobs.log_path(order().job) is None
     assert jobs.running() == []
     jobs.cancel(order().job)
@@ -176,7 +176,7 @@ def test_a_running_job_is_adopted(bench: Bench) -> None:
     again = second.start(order())
     assert (again.phase, again.attempts) == (JobPhase.RUNNING, 1)
     assert second.running() == [order().job]
-    assert second.state(order().job) == again
+    assert second.find(order().job) == again
     assert len(bench.began()) == 1
 
 
@@ -260,7 +260,7 @@ def test_memory_kills_are_told_from_other_kills(bench: Bench, words: str, reason
     attempt.mkdir(parents=True)
     (attempt / "pid").write_text("1")
     (attempt / "exit").write_text(words)
-    state = bench.agent().state(order().job)
+    state = bench.agent().find(order().job)
     assert state is not None
     assert state.reason == reason
 
@@ -278,7 +278,7 @@ def test_one_too_many_waits(bench: Bench) -> None:
     assert [jobs.start(order(n)).phase for n in (0, 1)] == [JobPhase.RUNNING] * 2
     waiting = bench.agent("exit 0", max_parallel=2).start(order(2))
     assert (waiting.phase, waiting.attempts) == (JobPhase.QUEUED, 0)
-    assert jobs.state(order(2).job) is None
+    assert jobs.find(order(2).job) is None
     assert not (bench.state / "jobs" / order(2).job).exists()
     assert bench.agent(max_parallel=1).start(order(2)).phase is JobPhase.QUEUED
     (bench.store / "go").touch()
@@ -356,7 +356,7 @@ def test_a_starter_killed_anywhere_leaves_one_process_or_none(bench: Bench) -> N
         died = die_at_line(line, partial(jobs.start, order(line)), of="adapters/")
         assert jobs.start(order(line)).phase is JobPhase.RUNNING, f"line {line}"
         until(lambda n=line: len(bench.began()) >= n)  # type: ignore[misc]
-        assert jobs.state(order(line).job) is not None
+        assert jobs.find(order(line).job) is not None
         jobs.stop_all(grace=2)
         assert len(bench.began()) == line, f"started twice when killed at line {line}"
         attempts = bench.state / f"jobs/{order(line).job}/attempts"
@@ -412,7 +412,7 @@ def test_forgetting(bench: Bench) -> None:
     assert refused.value.reason == "JobRunning"
     jobs.cancel(order().job)
     jobs.forget(order().job)
-    assert jobs.state(order().job) is None
+    assert jobs.find(order().job) is None
     assert [p.name for p in (bench.state / "jobs").iterdir()] == [".slots"]
     assert jobs.start(order()).attempts == 1
 
@@ -431,7 +431,7 @@ def test_only_the_newest_logs_are_kept(bench: Bench) -> None:
 def test_names_cannot_leave_the_folder(bench: Bench, name: str) -> None:
     """A name that is no name is refused before it touches a file."""
     jobs = bench.agent()
-    for act in (jobs.state, jobs.cancel, jobs.forget, jobs.log_path):
+    for act in (jobs.find, jobs.cancel, jobs.forget, jobs.log_path):
         with pytest.raises(Stalled, match="is no name"):
             act(name)
 

@@ -24,6 +24,14 @@ CASES = [
     pytest.param(state(JobPhase.RUNNING), 0, Verdict.WAIT, Reason.TRAINING, 0.0, "is working", id="runs"),
     pytest.param(state(JobPhase.QUEUED), 0, Verdict.WAIT, Reason.QUEUED, 0.0, "waits for room", id="queued"),
     pytest.param(
+        state(JobPhase.QUEUED, message="waits until Kueue's queue gpus admits it"), 0, Verdict.WAIT, Reason.QUEUED, 0.0,
+        ": waits until Kueue's queue gpus admits it", id="queued, and says for what",
+    ),
+    pytest.param(
+        state(JobPhase.RUNNING, reason="ImageUnavailable", message="its image x cannot be pulled"), 0, Verdict.WAIT,
+        Reason.TRAINING, 0.0, ": its image x cannot be pulled", id="runs, but something is in its way",
+    ),
+    pytest.param(
         state(ENDED, exit_code=1, ended=NOW - 1, reason="Error"), 0, Verdict.WAIT, Reason.TRAINING, 4.0,
         "attempt 1 ended (Error); trying again", id="failed once, in its pause",
     ),

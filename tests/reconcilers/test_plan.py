@@ -199,6 +199,7 @@ NOT_FROM_PLANS = {
     Reason.SUSPENDED: "of the condition Ready, which the summary makes",
     Reason.RETRYING: "trouble while looking or acting, which the summary tells",
     Reason.INTERNAL_ERROR: "a bug, which the host tells",
+    Reason.AWAITING_SYNC: "told by a host whose specs come from a cluster, before there is anything to plan",
     Reason.INVALID_MANIFEST: "told before there is a spec to plan for",
     Reason.UNSAFE_EDIT: "an edit is tried, and proved, when a plan is carried out",
 }

@@ -11,6 +11,7 @@ import pytest
 from reconcilers.actions import CloseProposal, Propose, RollOut, Withdraw
 from reconcilers.context import Step, Verdict
 from specs.facts import PullState, ServingState
+from specs.placement import Placement, Shape
 from specs.records import RunRecord
 from specs.release import Release
 from specs.status import ConditionType, Reason
@@ -253,3 +254,134 @@ def test_failed_run_cannot_be_served() -> None:
     failed = RunRecord(**{**run.model_dump(), "status": "Failed", "weights": None})
     stage = V2.but(runs={**V2.world.runs, run.inputs_digest: failed})
     assert step_of(stage).reason is Reason.RELEASE_UNKNOWN
+
+
+def shape_of(stage: Stage) -> Shape:
+    """Give the shape that a spec asks for."""
+    serving = stage.spec.serving
+    assert serving is not None
+    placement = Placement.of(serving.resources, serving.node_selector)
+    return Shape(1 if serving.replicas is None else serving.replicas, placement, serving.autoscaling)
+
+
+def in_cluster(stage: Stage, **changes: Any) -> ServingState:
+    """Give a cluster that has rolled out the stage's release, in its shape."""
+    made = serving(stage.spec, shape=shape_of(stage).digest, replicas=(1, 1))
+    return replace(made, **({"asked": made.file, "asked_version": made.version} | changes))
+
+
+def rollouts(stage: Stage) -> list[RollOut]:
+    """Give what the plan rolls out."""
+    return [action for action in stage.plan.actions if isinstance(action, RollOut)]
+
+
+SHAPES = [
+    (lambda data: data["serving"].update(replicas=3), "replicas"),
+    (lambda data: data["serving"].update(nodeSelector={"gpu": "l4"}), "nodes"),
+    (lambda data: data["serving"].update(resources={"limits": {"memory": "1Gi"}}), "resources"),
+    (lambda data: data["serving"].update(autoscaling={"minReplicas": 1, "maxReplicas": 4}), "autoscaling"),
+]
+
+
+@pytest.mark.parametrize("change", [pytest.param(case[0], id=case[1]) for case in SHAPES])
+def test_another_shape_is_rolled_out_where_the_host_knows_shapes(change: Callable[[dict[str, Any]], object]) -> None:
+    """The same release in another shape is asked for in a cluster; an agent, which has no shapes, has nothing to do."""
+    stage = moved_on(V2.but(serving=in_cluster(V2)), change)
+    (rollout,) = rollouts(stage)
+    assert rollout.target.shape == shape_of(stage)
+    assert (rollout.target.version, rollout.target.file) == (2, FILE)
+    assert step_of(stage).reason is Reason.ROLLING_OUT
+    assert rollouts(stage.but(serving=serving(stage.spec))) == []
+    settled_there = stage.but(serving=in_cluster(stage))
+    assert (rollouts(settled_there), step_of(settled_there).reason) == ([], Reason.SERVING)
+
+
+def test_replicas_without_a_number_are_one() -> None:
+    """A spec without replicas and one that says 1 ask for the same."""
+    stage = V2.but(serving=in_cluster(V2))
+    assert rollouts(moved_on(stage, lambda data: data["serving"].update(replicas=1))) == []
+
+
+UNDER_WAY = [
+    ({}, 0, "asked for already"),
+    ({"asked_version": 1}, 1, "the same file as another version"),
+    ({"asked": digest("else")}, 1, "another file"),
+    ({"asked": None, "asked_version": None}, 1, "a host that does not go on by itself"),
+    ({"shape": digest("else")}, 1, "another shape"),
+    ({"shape": ""}, 1, "bent by hand"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "count"), [pytest.param(*case[:2], id=case[2]) for case in UNDER_WAY])
+def test_a_rollout_under_way_is_not_asked_for_again(changes: dict[str, Any], count: int) -> None:
+    """Where the cluster works towards exactly this already, waiting is all there is to do."""
+    under_way = {"ready": True, "version": 1, "file": digest("v1"), **changes}
+    stage = V2.but(serving=in_cluster(V2, **under_way))
+    assert len(rollouts(stage)) == count
+    step = step_of(stage)
+    assert (step.verdict, step.reason) == (Verdict.WAIT, Reason.ROLLING_OUT)
+    assert step.message == "v2 is being loaded; v1 answers until then"
+
+
+def test_what_hinders_a_rollout_is_told() -> None:
+    """Words of the cluster that are no verdict on the file are passed on, and nothing is fallen back to."""
+    words = "no node takes its pod: 0/3 nodes are available"
+    stage = V2.but(serving=in_cluster(V2, ready=False, version=None, file=None, failure=words))
+    step = step_of(stage)
+    assert (step.verdict, step.message) == (Verdict.WAIT, f"v2 is being loaded; {words}")
+    assert stage.plan.actions == ()
+
+
+@pytest.mark.parametrize(
+    ("replicas", "said"),
+    [((3, 3), "v2 answers"), ((1, 3), "v2 answers with 1 of 3 replicas"), (None, "v2 answers"), ((4, 3), "v2 answers")],
+    ids=["all", "some", "unknown", "more"],
+)
+def test_missing_replicas_are_told_and_left_to_the_cluster(replicas: tuple[int, int] | None, said: str) -> None:
+    """A release that answers with fewer replicas than asked serves; making new ones is not our work."""
+    stage = V2.but(serving=in_cluster(V2, replicas=replicas))
+    assert (step_of(stage).verdict, step_of(stage).message) == (Verdict.DONE, said)
+    assert stage.plan.actions == ()
+
+
+def fallen_back(**changes: Any) -> Stage:
+    """Give v2 failed in a cluster that asks for it still, while v1 answers, and the rollback is asked for."""
+    assert V1 is not None
+    one = {"version": V1.version, "file": V1.file, "failed_file": FILE, "failure": "the self-test differs"}
+    stage = V2.but(serving=in_cluster(V2, **(one | changes)))
+    return stage.but(proposals=(pull(first(stage.plan.actions).proposal),))
+
+
+def test_a_cluster_that_goes_on_trying_is_told_to_stop() -> None:
+    """A cluster would try the failed file for ever beside the old one that answers; once told, all is quiet."""
+    stage = fallen_back()
+    (rollout,) = rollouts(stage)
+    assert V1 is not None
+    assert (rollout.target.version, rollout.target.file) == (1, V1.file)
+    assert (step_of(stage).reason, rollout.target.shape) == (Reason.FALLBACK, shape_of(V2))
+    told = fallen_back(asked=V1.file, asked_version=1)
+    assert (told.plan.actions, step_of(told).reason) == ((), Reason.FALLBACK)
+    assert "v1 answers." in step_of(told).message
+
+
+def test_an_agent_that_gave_up_by_itself_is_left_alone() -> None:
+    """A host that keeps the last good one and tries nothing by itself need not be told."""
+    assert fallen_back(asked=None, asked_version=None, shape=None).plan.actions == ()
+
+
+def test_a_fallback_follows_the_shape() -> None:
+    """While the previous release answers instead, a new shape is rolled out for it; the failed file is not tried."""
+    assert V1 is not None
+    told = fallen_back(asked=V1.file, asked_version=1)
+    wider = moved_on(told, lambda data: data["serving"].update(replicas=3))
+    (rollout,) = rollouts(wider)
+    assert (rollout.target.version, rollout.target.shape.replicas) == (1, 3)
+    assert V1.file == rollout.target.file
+
+
+def test_a_fallback_that_does_not_answer_yet_is_asked_for() -> None:
+    """Where nothing answers, the previous release is asked for until it does."""
+    assert V1 is not None
+    stage = fallen_back(ready=False, version=None, file=None, asked=V1.file, asked_version=1)
+    assert [rollout.target.version for rollout in rollouts(stage)] == [1]
+    assert "v1 is asked for." in step_of(stage).message

@@ -42,13 +42,7 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "tuning": ({"tuning": FULL["tuning"]}, "spec.tuning"),
     "tracking": ({"tracking": {"tensorboard": True}}, "spec.tracking"),
     "Kubeflow": ({"training": MODEL | {"backend": "TrainJob"}}, "spec.training.backend"),
-    "Kueue": ({"training": MODEL | {"queueName": "gpu"}}, "spec.training.queueName"),
-    "resources": ({"training": MODEL | {"resources": {"limits": {"cpu": "1"}}}}, "spec.training.resources"),
-    "nodes": ({"training": MODEL | {"nodeSelector": {"gpu": "l4"}}}, "spec.training.nodeSelector"),
     "export's place": ({"exports": [EXPORT, EXPORT | {"name": "b", "buildOn": "Device"}]}, "spec.exports[1].buildOn"),
-    "export's nodes": ({"exports": [EXPORT | {"nodeSelector": {"gpu": "l4"}}]}, "spec.exports[0].nodeSelector"),
-    "export's resources": ({"exports": [EXPORT | {"resources": {}}]}, "spec.exports[0].resources"),
-    "replicas": ({"serving": {"export": "onnx", "replicas": 3}}, "spec.serving.replicas"),
     "serving backend": ({"serving": {"export": "onnx", "backend": "Triton"}}, "spec.serving.backend"),
     "canary": (
         {"serving": {"export": "onnx", "strategy": {"canary": {"steps": [{"weight": 1}]}}}},
@@ -77,6 +71,26 @@ def test_each_field_that_nothing_acts_on_has_its_sentence(sections: dict[str, An
 def test_places_other_than_the_store_are_named(sections: dict[str, Any], field: str) -> None:
     """Data that is not in the store is not fetched yet, and the sentence says what would work."""
     assert sentences(**sections) == [f"{field}: only data sets in the store (store://NAME) are read yet"]
+
+
+CLUSTER: dict[str, tuple[dict[str, Any], str]] = {
+    "Kueue": ({"training": MODEL | {"queueName": "gpu"}}, "spec.training.queueName"),
+    "resources": ({"training": MODEL | {"resources": {"limits": {"cpu": "1"}}}}, "spec.training.resources"),
+    "nodes": ({"training": MODEL | {"nodeSelector": {"gpu": "l4"}}}, "spec.training.nodeSelector"),
+    "export's nodes": ({"exports": [EXPORT | {"nodeSelector": {"gpu": "l4"}}]}, "spec.exports[0].nodeSelector"),
+    "export's resources": ({"exports": [EXPORT | {"resources": {}}]}, "spec.exports[0].resources"),
+    "replicas": ({"serving": {"export": "onnx", "replicas": 3}}, "spec.serving.replicas"),
+    "autoscaling": (
+        {"serving": {"export": "onnx", "autoscaling": {"minReplicas": 1, "maxReplicas": 2},
+                     "resources": {"requests": {"cpu": "1"}}}}, "spec.serving.autoscaling",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sections", "field"), CLUSTER.values(), ids=CLUSTER.keys())
+def test_what_only_a_cluster_acts_on_says_so(sections: dict[str, Any], field: str) -> None:
+    """An agent has one machine, so it has no use for places and amounts."""
+    assert f"{field}: acted on in a cluster only; `trunkline agent` ignores it" in sentences(**sections)
 
 
 HARMLESS: dict[str, dict[str, Any]] = {

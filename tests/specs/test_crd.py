@@ -250,8 +250,8 @@ def test_people_see_what_serves(api: ApiServer) -> None:
     api.apply(f"{MODELS}/shown", model(FULL, "shown", {}))
     table = api.get(f"{MODELS}/shown", accept="application/json;as=Table;g=meta.k8s.io;v=v1")
     names = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 0]
-    assert names == ["Name", "Ready", "Release", "Serving", "Status", "Age"]
-    assert table["rows"][0]["cells"][2] == 7
+    assert names == ["Name", "Ready", "Reason", "Release", "Serving", "Replicas", "Age", "Status"]
+    assert table["rows"][0]["cells"][3] == 7
 
 
 def test_the_resource_has_its_short_name_and_category(api: ApiServer) -> None:

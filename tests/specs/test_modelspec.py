@@ -203,3 +203,18 @@ def test_other_durations_are_refused(text: str) -> None:
     """Anything else is an error that shows how to write one."""
     with pytest.raises(ValueError, match="write for instance 80ms"):
         seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("serving", "words"),
+    [({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}, "resources": {"limits": {"cpu": "1"}}}, "is above"),
+     ({"autoscaling": {"minReplicas": 1, "maxReplicas": 2}}, "give resources.requests.cpu"),
+     ({"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}, "greater than or equal to 1")],
+    ids=["bounds", "no share of nothing", "none"],
+)  # fmt: skip
+def test_autoscaling_that_cannot_work_is_refused(serving: dict[str, Any], words: str) -> None:
+    """What a HorizontalPodAutoscaler could never do is an error in the file, not a silent nothing in the cluster."""
+    with pytest.raises(ValidationError, match=words):
+        Spec.model_validate(
+            SMALLEST["spec"] | {"serving": {"export": "onnx", **serving}}, by_alias=True, by_name=False
+        )

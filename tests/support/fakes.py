@@ -11,6 +11,7 @@ import yaml
 from specs.errors import Problem
 from specs.facts import JobPhase, JobState, ServingState, ServingTarget, SourcedSpec
 from specs.modelspec import ModelKey
+from specs.placement import Placement
 from specs.records import ExportRecord, Record, RunRecord, dataset_key, export_key, run_key
 from specs.workorders import AnyOrder, ExportOrder, TrainOrder
 from tests.support.builders import GOLDEN, KEY, PATH, TRAIN, Lab
@@ -53,10 +54,10 @@ class FakeJobs:
     needless: list[str] = field(default_factory=list)
     """Trainings that began although their run was recorded."""
 
-    def state(self, name: str) -> JobState | None:
-        return self.states.get(name)
+    def state(self, order: AnyOrder) -> JobState | None:
+        return self.states.get(order.job)
 
-    def start(self, order: AnyOrder) -> JobState:
+    def start(self, order: AnyOrder, placement: Placement) -> JobState:
         return self.wire.effect(f"start {order.job}", lambda: self._start(order))
 
     def _start(self, order: AnyOrder) -> JobState:
