@@ -6,20 +6,17 @@ import fcntl
 import logging
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
+from controller.passes import Passes, works
 from controller.statuses import Statuses
-from reconcilers.loop import Reconciler, Result
 from reconcilers.observe import Shared
 from reconcilers.ports import Servers, Source
-from reconcilers.summary import trouble_status
-from specs.errors import InvalidManifest, Problem, Stalled, Transient, TrunklineError
+from specs.errors import Problem, Stalled, Transient, TrunklineError
 from specs.modelspec import ModelKey
 from specs.names import serving_name
-from specs.status import ConditionType, ModelStatus, Reason
 
 log = logging.getLogger("trunkline.agent")
 _FIRST_BACKOFF, _LAST_BACKOFF = 1.0, 300.0
@@ -47,12 +44,10 @@ class _Pace:
 class Agent:
     """Looks at all models, again and again."""
 
-    reconciler: Reconciler
+    passes: Passes
     source: Source
     servers: Servers
     statuses: Statuses
-    said: Callable[[ModelKey, ModelStatus], None] = lambda key, status: None
-    """Called when a model's status changed."""
     _paces: dict[ModelKey, _Pace] = field(default_factory=dict)
     _trouble: str = ""
     _problems: tuple[Problem, ...] = ()
@@ -60,7 +55,7 @@ class Agent:
     def once(self) -> bool:
         """Look at every model that is due; True while there is work under way or trouble to retry."""
         try:
-            shared = self.reconciler.share()
+            shared = self.passes.reconciler.share()
             self.source.refresh()
         except TrunklineError as error:
             self._complain(error)
@@ -71,7 +66,8 @@ class Agent:
         keys = self.source.keys()
         for key in keys:
             busy = self._one(key, shared) or busy
-        self._broken()
+        for key, problems in self.source.broken.items():
+            self.passes.report_broken(key, problems)
         self._sweep()
         return busy
 
@@ -86,29 +82,12 @@ class Agent:
         sourced = self.source.get(key)
         if sourced is None or time.time() < pace.due:
             return True
-        previous = self.statuses.read(key)
-        try:
-            result = self.reconciler.run(sourced, shared, previous)
-        except Exception:  # a bug in one model's pass must not stop the others
-            log.exception("internal error while reconciling %s", key)
-            error = Stalled("InternalError", "a bug in Trunkline; the agent's log has the traceback")
-            result = Result(trouble_status(error, previous, _stamp()), retry=True)
+        result = self.passes.look(sourced, shared)
         if result.retry:
             pace.failed(time.time())
         else:
             pace.went_well()
-        self._say(key, result.status)
-        return result.acted or result.retry or _works(result.status)
-
-    def _say(self, key: ModelKey, status: ModelStatus) -> None:
-        if self.statuses.write(key, status):
-            self.said(key, status)
-
-    def _broken(self) -> None:
-        """Models whose file cannot be read say so; what serves goes on serving."""
-        for key, problems in self.source.broken.items():
-            status = trouble_status(InvalidManifest(problems), self.statuses.read(key), _stamp())
-            self._say(key, status)
+        return result.acted or result.retry or works(result.status)
 
     def _sweep(self) -> None:
         """Stop serving models that left the trunk; never while a file is broken, for it may be theirs."""
@@ -137,16 +116,6 @@ class Agent:
             if problem not in self._problems:
                 log.warning("%s", problem)
         self._problems = problems
-
-
-def _works(status: ModelStatus) -> bool:
-    """Whether work is under way that will end by itself; waiting for a person is none."""
-    found = status.condition(ConditionType.RECONCILING)
-    return found is not None and found.reason != Reason.PULL_REQUEST_OPEN
-
-
-def _stamp() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 class OnlyOne:

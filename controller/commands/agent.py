@@ -12,6 +12,7 @@ import click
 from controller import wiring
 from controller.agent import Agent, OnlyOne
 from controller.console import console, settings
+from controller.passes import Passes
 from controller.statuses import Statuses
 from specs.modelspec import ModelKey
 from specs.status import ModelStatus
@@ -21,7 +22,8 @@ _PATIENCE = 3600.0
 
 def make_agent(app: wiring.App) -> Agent:
     """Put the agent together."""
-    return Agent(app.reconciler(), app.source, app.servers, Statuses(app.settings.state / "status"))
+    statuses = Statuses(app.settings.state / "status")
+    return Agent(Passes(app.reconciler(), statuses, _say), app.source, app.servers, statuses)
 
 
 @click.command()
@@ -39,7 +41,6 @@ def agent(once: bool, interval: float | None) -> None:
     lock = OnlyOne(found.state)
     app = wiring.build(found)
     made = make_agent(app)
-    made.said = _say
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -55,7 +56,7 @@ def agent(once: bool, interval: float | None) -> None:
     del lock
 
 
-def _say(key: ModelKey, status: ModelStatus) -> None:
+def _say(key: ModelKey, _before: ModelStatus, status: ModelStatus) -> None:
     logging.getLogger("trunkline.agent").info("%s: %s", key, status.summary or "as desired")
 
 

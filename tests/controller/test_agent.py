@@ -21,6 +21,7 @@ from reconcilers.loop import Reconciler
 from specs.errors import Stalled, Transient
 from specs.facts import JobState
 from specs.modelspec import ModelKey
+from specs.placement import Placement
 from specs.status import ModelStatus
 from specs.workorders import AnyOrder
 from tests.support.living import alive_with, until
@@ -47,13 +48,13 @@ class _Buggy:
     def __init__(self, victim: str) -> None:
         self.victim, self.asked = victim, 0
 
-    def state(self, name: str) -> JobState | None:
+    def state(self, order: AnyOrder) -> JobState | None:
         """Fail for the victim's jobs only, with an error that is nobody's."""
-        if f"-{self.victim}-" in name:
+        if f"-{self.victim}-" in order.job:
             self.asked += 1
             raise ValueError("secret words that belong into the log")
 
-    def start(self, order: AnyOrder) -> JobState:
+    def start(self, order: AnyOrder, placement: Placement) -> JobState:
         """Never run anything."""
         raise Transient("NoRoom", "there is no room")
 
@@ -77,7 +78,7 @@ def test_a_bug_in_one_models_pass_does_not_stop_the_others(place: Place, caplog:
     """InternalError for the one, work for the other; the traceback is in the log, its words are not in the status."""
     _two(place)
     jobs = _Buggy("digits")
-    place.agent.reconciler = Reconciler(replace(place.app.ports, jobs=jobs), time.time)
+    place.agent.passes.reconciler = Reconciler(replace(place.app.ports, jobs=jobs), time.time)
     caplog.set_level(logging.ERROR, "trunkline.agent")
     assert place.agent.once()
     stalled = place.condition("Stalled")
@@ -93,7 +94,7 @@ def test_after_trouble_a_model_is_left_alone_for_a_while(place: Place) -> None:
     """A pass within the pause does not ask at all, a later one does; each pause is longer than the one before."""
     place.write(place.spec())
     jobs = _Buggy("digits")
-    place.agent.reconciler = Reconciler(replace(place.app.ports, jobs=jobs), time.time)
+    place.agent.passes.reconciler = Reconciler(replace(place.app.ports, jobs=jobs), time.time)
     moments = []
     give_up = time.monotonic() + 60
     while len(moments) < 4:
@@ -114,7 +115,7 @@ def test_after_trouble_a_model_is_left_alone_for_a_while(place: Place) -> None:
 def test_a_status_is_written_only_when_it_says_something_new(place: Place) -> None:
     """``said`` is called, and the file written, for changes alone."""
     heard: list[tuple[ModelKey, ModelStatus]] = []
-    place.agent.said = lambda key, status: heard.append((key, status))
+    place.agent.passes.said = lambda key, _, status: heard.append((key, status))
     place.write(place.spec(("  serving: {export: onnx}\n", "  suspend: true\n")))
     place.passes(4)
     assert [(key, status.summary.rpartition("; ")[2]) for key, status in heard] == [(KEY, "suspended")]
@@ -160,10 +161,10 @@ def test_a_forge_that_fails_stops_nothing_for_good(place: Place, caplog: pytest.
     """Trouble that concerns all models is logged once, not each pass, and the agent goes on when it is over."""
     place.write(place.spec(("  serving: {export: onnx}\n", "  suspend: true\n")))
     caplog.set_level(logging.WARNING, "trunkline.agent")
-    place.agent.reconciler = Reconciler(replace(place.app.ports, forge=_Deaf()), time.time)
+    place.agent.passes.reconciler = Reconciler(replace(place.app.ports, forge=_Deaf()), time.time)
     assert [place.agent.once() for _ in range(3)] == [True, True, True]
     assert caplog.text.count("nobody answers") == 1
-    place.agent.reconciler = place.app.reconciler()
+    place.agent.passes.reconciler = place.app.reconciler()
     assert not place.agent.once() or not place.agent.once()
     assert place.reason("Ready") == "Suspended"
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from controller import wiring
 from controller.agent import Agent, OnlyOne
+from controller.passes import Passes
 from controller.settings import load
 from controller.statuses import Statuses
 from reconcilers.loop import Reconciler
@@ -97,8 +98,8 @@ def main(folder: Path, when: str) -> None:
     app = wiring.build(settings)
     wrapped = {name: Crashing(getattr(app, name), name, log, when) for name in EFFECTS}
     reconciler = Reconciler(replace(app.ports, **wrapped), time.time)
-    statuses = Crashing(Statuses(settings.state / "status"), "statuses", log, when)
-    agent = Agent(reconciler, app.source, wrapped["servers"], statuses)  # type: ignore[arg-type]
+    statuses: Any = Crashing(Statuses(settings.state / "status"), "statuses", log, when)
+    agent = Agent(Passes(reconciler, statuses), app.source, wrapped["servers"], statuses)  # type: ignore[arg-type]
     while True:
         agent.once()
         with (log / "passes").open("a") as passes:

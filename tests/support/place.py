@@ -17,6 +17,7 @@ from adapters.forge_local import LocalForge
 from adapters.store import Store
 from controller import wiring
 from controller.agent import Agent
+from controller.passes import Passes
 from controller.settings import load
 from controller.statuses import Statuses
 from reconcilers.loop import Reconciler
@@ -75,7 +76,7 @@ class Place:
         self.app = wiring.build(load(self.folder, {}))
         self.statuses = Statuses(self.folder / "state/status")
         reconciler = Reconciler(replace(self.app.ports), lambda: time.time() + self.skew)
-        self.agent = Agent(reconciler, self.app.source, self.app.servers, self.statuses)
+        self.agent = Agent(Passes(reconciler, self.statuses), self.app.source, self.app.servers, self.statuses)
         return self.agent
 
     def spec(self, *changes: tuple[str, str], train: str = "a", golden: str = "b") -> str:
