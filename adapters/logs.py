@@ -16,8 +16,12 @@ _SHORTEST_SECRET = 6
 
 def last_words(log: Path, environment: Mapping[str, str], *, limit: int = 500) -> str:
     """Give the end of a log in at most ``limit`` characters: at most three lines, plain text, no secret values."""
-    text = redact(tail(log), environment)
-    lines = [clean for line in text.split("\n") if (clean := _clean(line))]
+    return plain(redact(tail(log), environment), limit=limit)
+
+
+def plain(text: str, *, limit: int = 500) -> str:
+    """Give the end of what a process said in at most ``limit`` characters: at most three lines, plain text."""
+    lines = [clean for line in redact(text, {}).split("\n") if (clean := _clean(line))]
     return " | ".join(lines[-3:])[-limit:]
 
 

@@ -15,14 +15,24 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from adapters.store import Store
 from specs.errors import TrunklineError
 from workloads.serve.app import Settings, serve
 from workloads.serve.limits import Limits
+from workloads.serve.startup import HOPELESS_EXIT, TARGET_VARIABLE, Hopeless, Wanted
+
+_LAST_WORDS = 1000
+"""Characters of the last line: Kubernetes keeps 2048 bytes of a log's end."""
+_LONGEST_DRAIN = 3600
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run; gives 0 after a clean stop, 1 where it cannot start, 2 for wrong arguments."""
+    """Run; gives 0 after a clean stop, 1 where it cannot start, 2 for wrong arguments.
+
+    10 where the target that it was told can never serve: the last line on stderr is ``trunkline: Reason: sentence``.
+    """
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # What clients send may be odd; that is for their answer to say, not for our log.
@@ -32,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(options))
+    except Hopeless as error:
+        sys.stderr.write(f"trunkline: {error.reason}: {' '.join(error.message.split())[:_LAST_WORDS]}\n")
+        return HOPELESS_EXIT
     except (TrunklineError, OSError) as error:
         sys.stderr.write(f"the server cannot start: {error}\n")
         return 1
@@ -61,7 +74,26 @@ def _settings(options: argparse.Namespace) -> Settings:
         max_batch=options.max_batch, threads=options.threads,
     )  # fmt: skip
     cache = options.cache or options.state / "cache"
-    return Settings(options.state, cache, options.host, options.port, limits)
+    return Settings(
+        options.state, cache, options.host, options.port, limits, wanted=options.target, drain_delay=options.drain_delay
+    )
+
+
+def _wanted(text: str) -> Wanted:
+    try:
+        return Wanted.model_validate_json(text)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        msg = f"not such a target, which is JSON with name, version, run, weights and file ({faults})"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= _LONGEST_DRAIN:
+        msg = f"must be from 0 to {_LONGEST_DRAIN}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def _positive(text: str) -> int:
@@ -80,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     option("--cache", type=Path, metavar="DIR", help="files by digest (default: STATE/cache)")
     option("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     option("--port", default=8000, type=int, help="0 takes any free one; address.json tells (default: %(default)s)")
+    told = os.environ.get(TARGET_VARIABLE)
+    option("--target", default=told, type=_wanted, metavar="JSON", help=f"serve only this (default: {TARGET_VARIABLE})")
+    option("--drain-delay", default=0.0, type=_seconds, metavar="SECONDS", help="to go on answering after SIGTERM")
     option("--max-body", default=Limits.max_body, type=_positive, metavar="BYTES", help="of one request")
     option("--max-pixels", default=Limits.max_pixels, type=_positive, metavar="N", help="of one picture")
     option("--queue", default=Limits.queue, type=_positive, metavar="N", help="requests of a model that may wait")

@@ -20,6 +20,7 @@ from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Intake, Limits
 from workloads.serve.plain import Predictions
 from workloads.serve.repository import Repository
+from workloads.serve.startup import Wanted, serve_only
 from workloads.serve.state import State
 from workloads.serve.v2 import Protocol
 
@@ -41,6 +42,10 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     limits: Limits = field(default_factory=Limits)
+    wanted: Wanted | None = None
+    """All that it serves, from start to end; without it, what it served last and whatever it is asked for."""
+    drain_delay: float = 0.0
+    """Seconds to go on answering after it was told to stop, so that whoever sends requests here gets to know."""
 
 
 class Server:
@@ -57,7 +62,8 @@ class Server:
         intake = Intake(limits)
         cache = Cache(settings.cache, store)
         self.repository = Repository(store, cache, self._state, limits, metrics, self._loaders)
-        self._protocol = Protocol(self.repository, intake, metrics, _version())
+        fixed = settings.wanted is not None
+        self._protocol = Protocol(self.repository, intake, metrics, _version(), fixed=fixed)
         predictions = Predictions(self.repository, intake, metrics, limits, self._decoders)
         self._metrics = metrics
         app = web.Application(middlewares=[_refusals])
@@ -74,18 +80,32 @@ class Server:
         self.url = ""
 
     async def start(self) -> None:
-        """Listen, restore what served last, then be ready and say so in ``address.json``. OSError for a taken port."""
+        """Listen, load what must serve, then be ready and say so in ``address.json``.
+
+        OSError for a taken port, Hopeless where the target that it was told can never serve.
+        """
         await self._runner.setup()
         await web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024).start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        await self.repository.restore()
-        self._protocol.ready = True
+        if self._settings.wanted is None:
+            await self.repository.restore()
+        else:
+            await serve_only(self._settings.wanted, self._state, self.repository, self._explain)
         self._state.announce(self.url)
+        self._explain("")
+
+    async def drain(self) -> None:
+        """Say at once that nothing more should come here, and answer what comes nevertheless for a while."""
+        self._explain("the server is about to stop")
+        await asyncio.sleep(self._settings.drain_delay)
+
+    def _explain(self, unready: str) -> None:
+        self._protocol.unready = unready
 
     async def stop(self) -> None:
         """Stop accepting, answer what is in flight (at most twice DRAIN seconds), and let go of everything."""
-        self._protocol.ready = False
+        self._explain("the server stops")
         await self._runner.cleanup()
         self.repository.close()
         self._state.retract()
@@ -125,11 +145,21 @@ def _version() -> str:
 
 
 async def serve(store: Blobs, settings: Settings, stop: asyncio.Event) -> None:
-    """Run a server until ``stop`` is set; prints one line when it is ready."""
+    """Run a server until ``stop`` is set; prints one line when it is ready. Raises what ``Server.start`` raises."""
     server = Server(store, settings)
-    await server.start()
-    names = ", ".join(name for name, slot in server.repository.slots().items() if slot.served) or "no models yet"
-    sys.stdout.write(f"trunkline server ready at {server.url} (pid {os.getpid()}), serving {names}\n")
-    sys.stdout.flush()
-    await stop.wait()
-    await server.stop()
+    starting = asyncio.create_task(server.start())
+    told = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            names = ", ".join(name for name, slot in server.repository.slots().items() if slot.served)
+            names = names or "no models yet"
+            sys.stdout.write(f"trunkline server ready at {server.url} (pid {os.getpid()}), serving {names}\n")
+            sys.stdout.flush()
+            await told
+            await server.drain()
+    finally:
+        starting.cancel()
+        told.cancel()
+        await server.stop()

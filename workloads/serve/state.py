@@ -9,14 +9,17 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from specs.base import Name
 from specs.digests import Digest
 from specs.errors import Stalled, Transient
 from specs.records import ArtifactRecord
 
 log = logging.getLogger(__name__)
+
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+ModelName = Annotated[str, StringConstraints(pattern=rf"^({_LABEL}\.)?{_LABEL}$", max_length=127)]
+"""A model's name at the server: a DNS label, with a namespace and a dot before it unless that is ``default``."""
 
 
 class Target(BaseModel):
@@ -33,7 +36,7 @@ class Saved(BaseModel):
     """A target that loaded and passed its self-tests."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    name: Name
+    name: ModelName
     target: Target
     artifact: ArtifactRecord
     previous: list[Digest] = []

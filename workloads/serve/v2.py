@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from specs.base import Name
 from specs.errors import Stalled, Transient
 from workloads.serve import protocol
 from workloads.serve.answers import Refusal, json_answer
@@ -17,11 +16,11 @@ from workloads.serve.engine import EngineFailure
 from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Intake
 from workloads.serve.repository import Repository, Served
-from workloads.serve.state import Target
+from workloads.serve.state import ModelName, Target
 
 PLATFORM = "onnxruntime_onnx"
 _MISSING = {"ArtifactMissing": 404}
-_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 Request = TypeVar("Request", bound=BaseModel)
 
 
@@ -38,13 +37,17 @@ class _IndexRequest(BaseModel):
 class Protocol:
     """Handlers of ``/v2``."""
 
-    def __init__(self, repository: Repository, intake: Intake, metrics: Metrics, version: str) -> None:
+    def __init__(
+        self, repository: Repository, intake: Intake, metrics: Metrics, version: str, *, fixed: bool = False
+    ) -> None:
+        """With ``fixed``, what serves was decided when the server was started, and no client can change it."""
         self._repository = repository
         self._intake = intake
         self._metrics = metrics
         self._version = version
-        self.ready = False
-        """Whether the server takes requests: everything was restored, and it is not about to stop."""
+        self._fixed = fixed
+        self.unready = "the server is starting"
+        """Why no requests should come here: not everything serves yet, or it is about to stop. Empty where they may."""
 
     def routes(self) -> list[web.RouteDef]:
         """Give all routes, with and without a version in the path."""
@@ -74,7 +77,9 @@ class Protocol:
     async def server_ready(self, request: web.Request) -> web.Response:
         """Say whether to send requests here."""
         del request
-        return json_answer({"ready": self.ready}, status=200 if self.ready else 503)
+        if self.unready:
+            return json_answer({"ready": False, "error": self.unready}, status=503)
+        return json_answer({"ready": True})
 
     async def model_ready(self, request: web.Request) -> web.Response:
         """Say whether a model answers; Refusal 404 or 503 where it does not."""
@@ -124,6 +129,7 @@ class Protocol:
 
     async def load(self, request: web.Request) -> web.Response:
         """Serve another file; answers when it is ready, or says why the old one goes on."""
+        self._check_open()
         name = _model_name(request)
         async with self._intake.body(request) as body:
             target = _parsed(_LoadRequest, body).parameters
@@ -133,11 +139,20 @@ class Protocol:
 
     async def unload(self, request: web.Request) -> web.Response:
         """Stop serving a model; also where it does not serve."""
+        self._check_open()
         name = _model_name(request)
         async with self._intake.body(request):
             with _refused():
                 await self._repository.unload(name)
         return json_answer({"name": name, "ready": False})
+
+    def _check_open(self) -> None:
+        if self._fixed:
+            msg = (
+                "this server was told at its start what to serve, by its Deployment, and takes no other orders; "
+                "change spec.release by pull request"
+            )
+            raise Refusal(403, msg, reason="Fixed")
 
     def _find(self, request: web.Request) -> Served:
         return self._repository.get(request.match_info["name"], request.match_info.get("version"))
@@ -158,7 +173,7 @@ def _model_name(request: web.Request) -> str:
     try:
         return _NAME.validate_python(request.match_info["name"])
     except ValidationError as error:
-        msg = "a model's name has lower-case letters, digits and hyphens, at most 63"
+        msg = "a model's name has lower-case letters, digits and hyphens, at most 63; before it a namespace and a dot"
         raise Refusal(400, msg, reason="LoadFailed") from error
 
 
