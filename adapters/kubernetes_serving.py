@@ -1,0 +1,197 @@
+"""What a release needs in a cluster, written down: manifests from a target, and nothing else. Touches no API.
+
+The Deployment's pod template holds only what a new copy of the server must differ in: other replicas or another
+autoscaler never restart a pod. The same target always gives the same manifests.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from adapters.kubernetes_api import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    FIELD_MANAGER,
+    NETWORK_POLICY,
+    SERVICE,
+    Kind,
+    Object,
+)  # fmt: skip
+from adapters.kubernetes_pods import COMPONENT, MODEL, Owner, PodStyle, child_metadata, pod_template
+from specs.digests import canonical, digest_bytes, digest_of, hex_of
+from specs.facts import ServingTarget
+from specs.placement import Placement, Shape
+
+SERVE = "serve"
+"""The component that all of this is."""
+PORT = 8000
+VERSION = "trunkline.dev/version"
+FILE = "trunkline.dev/file"
+SHAPE = "trunkline.dev/shape"
+REPLICAS = "trunkline.dev/replicas"
+"""How many copies the shape asks for; absent where an autoscaler decides."""
+STYLE = "trunkline.dev/style"
+"""Digest of the settings that all servers share: another image, and all are rolled out anew."""
+FAILED_FILE = "trunkline.dev/failed-file"
+FAILURE = "trunkline.dev/failure"
+
+COMPANIONS = (NETWORK_POLICY, SERVICE, DISRUPTION_BUDGET, AUTOSCALER)
+"""All but the Deployment, which comes last: that it asks for a target says that the rest is there."""
+
+_DRAIN_DELAY = 5
+"""Seconds in which a stopping pod still answers, while the cluster learns to send requests elsewhere."""
+_GRACE = _DRAIN_DELAY + 15
+"""The drain delay, at most ten seconds for what is in flight, and some room."""
+_CORES = re.compile(r"(\d+(?:\.\d+)?)(m?)")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that was given up, and why; remembered on the Deployment that fell back from it."""
+
+    file: str
+    words: str
+
+
+def service_name(model: str) -> str:
+    """Name the Deployment and all that goes with it: ``serve-<model>``, at most 63 characters."""
+    name = f"serve-{model}"
+    if len(name) <= 63:
+        return name
+    return f"{name[:54].rstrip('-')}-{hex_of(digest_bytes(model.encode()))[:8]}"
+
+
+def style_digest(style: PodStyle) -> str:
+    """Name what the settings say about all servers."""
+    return digest_of(asdict(style))
+
+
+def pod_labels(model: str) -> dict[str, str]:
+    """Give the labels that tell a model's servers from all other pods; they never change."""
+    return {MODEL: model, COMPONENT: SERVE}
+
+
+def companion(kind: Kind, owner: Owner, shape: Shape, *, network_policies: bool) -> Object | None:
+    """Give what a target needs of one of ``COMPANIONS``, or None where it must not be there."""
+    selector = pod_labels(owner.key.name)
+    if kind is SERVICE:
+        ports = [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": PORT}]
+        return _child(owner, {"selector": selector, "ports": ports})
+    if kind is NETWORK_POLICY and network_policies:
+        ingress = [{"ports": [{"port": PORT, "protocol": "TCP"}]}]
+        pods = {"matchLabels": selector}
+        return _child(owner, {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": ingress})
+    if kind is DISRUPTION_BUDGET and (shape.autoscaling is not None or shape.replicas > 1):
+        return _child(owner, {"maxUnavailable": 1, "selector": {"matchLabels": selector}})
+    if kind is AUTOSCALER and shape.autoscaling is not None:
+        return _child(owner, _autoscaler(owner, shape))
+    return None
+
+
+def _autoscaler(owner: Owner, shape: Shape) -> Object:
+    assert shape.autoscaling is not None  # noqa: S101 - for type checkers
+    asked = shape.autoscaling
+    goal = {"type": "Utilization", "averageUtilization": asked.target_cpu_utilization_percentage}
+    deployment = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.name, "name": service_name(owner.key.name)}
+    return {
+        "scaleTargetRef": deployment, "minReplicas": asked.min_replicas, "maxReplicas": asked.max_replicas,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": goal}}],
+    }  # fmt: skip
+
+
+def deployment(
+    owner: Owner, style: PodStyle, target: ServingTarget, *, failure: Failure | None, live: Object | None
+) -> Object:
+    """Give the Deployment that serves a target.
+
+    ``failure`` is what it must remember; ``live`` is the Deployment that is there now, for its replicas.
+    """
+    shape = target.shape
+    identity = {VERSION: str(target.version), FILE: target.file}
+    noted = {SHAPE: shape.digest, STYLE: style_digest(style)}
+    noted |= {} if shape.autoscaling else {REPLICAS: str(shape.replicas)}
+    noted |= {FAILED_FILE: failure.file, FAILURE: failure.words} if failure else {}
+    selector = pod_labels(owner.key.name)
+    spec: Object = {
+        "selector": {"matchLabels": selector},
+        "template": _template(owner, style, target, identity),
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "minReadySeconds": 2, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 2,
+    }  # fmt: skip
+    replicas = _replicas(shape, live)
+    spec |= {} if replicas is None else {"replicas": replicas}
+    return _child(owner, spec, identity | noted)
+
+
+def _replicas(shape: Shape, live: Object | None) -> int | None:
+    """Say how many replicas to apply, None where that is the autoscaler's to say.
+
+    To stop applying a number that is ours alone would remove it, which means 1: so it stays until somebody else has
+    set another. With 0 replicas an autoscaler sleeps; it must be woken.
+    """
+    if shape.autoscaling is None:
+        return shape.replicas
+    if live is None:
+        return None
+    now = live["spec"].get("replicas")
+    if now == 0:
+        return shape.autoscaling.min_replicas
+    if now is None or not owns_replicas(live):
+        return None
+    return min(max(int(now), shape.autoscaling.min_replicas), shape.autoscaling.max_replicas)
+
+
+def owns_replicas(live: Object) -> bool:
+    """Whether the number of replicas was last set by us, and by nobody else since."""
+    owners = [
+        entry["manager"]
+        for entry in live["metadata"].get("managedFields") or ()
+        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    return owners == [FIELD_MANAGER]
+
+
+def _template(owner: Owner, style: PodStyle, target: ServingTarget, identity: Mapping[str, str]) -> Object:
+    told = {field: getattr(target, field) for field in ("name", "version", "run", "weights", "file")}
+    arguments = ["--state", "/var/lib/trunkline", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - its pod's
+    arguments += ["--drain-delay", str(_DRAIN_DELAY), *_threads(target.shape.placement)]
+    template = pod_template(
+        style, target.shape.placement, component=SERVE,
+        labels=child_metadata(owner, "", SERVE)["labels"], annotations=identity, arguments=arguments,
+        environment={"TRUNKLINE_SERVING_TARGET": canonical(told).decode()}, container=_container(),
+        restart="Always", grace_seconds=_GRACE,
+    )  # fmt: skip
+    template["spec"]["topologySpreadConstraints"] = [{
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": pod_labels(owner.key.name)},
+    }]  # fmt: skip
+    return template
+
+
+def _threads(placement: Placement) -> list[str]:
+    """Let an inference use as many threads as the container gets cores: by itself it would count the node's."""
+    match = _CORES.fullmatch(str(placement.limits.get("cpu", "")))
+    if match is None:
+        return []
+    cores = float(match[1]) / (1000 if match[2] else 1)
+    return ["--threads", str(max(1, math.ceil(cores)))]
+
+
+def _container() -> Object:
+    """Give ports and probes. The server lives before it has loaded its target, and is ready only after."""
+    live, ready = ({"httpGet": {"path": f"/v2/health/{what}", "port": PORT}} for what in ("live", "ready"))
+    return {
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "startupProbe": {**live, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 60},
+        "livenessProbe": {**live, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2},
+    }  # fmt: skip
+
+
+def _child(owner: Owner, spec: Object, annotations: Mapping[str, str] | None = None) -> Object:
+    name = service_name(owner.key.name)
+    return {"metadata": child_metadata(owner, name, SERVE, annotations=annotations or {}), "spec": spec}

@@ -1,0 +1,196 @@
+"""Whether a live spec is what the tracked branch says: for all of history's shapes, with a real repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adapters.provenance_git import GitProvenance
+from adapters.repository import Repository
+from specs.digests import desired_digest
+from specs.facts import Origin, Standing
+from specs.modelspec import ModelKey
+from tests.support.gitrepo import Hub, git
+from tests.support.place import SPEC
+
+KEY = ModelKey("default", "digits")
+TEXT = SPEC.replace("TRAIN", "sha256:" + "a" * 64).replace("GOLDEN", "sha256:" + "b" * 64)
+RELEASE = """\
+  release:
+    version: {version}
+    run: sha256:{c}
+    weights: sha256:{c}
+    exports: {{onnx: "sha256:{c}"}}
+"""
+
+
+def spec(text: str) -> str:
+    """Give the digest of what a manifest asks for, as a cluster has it."""
+    return desired_digest(yaml.safe_load(text)["spec"])
+
+
+def released(version: int) -> str:
+    """Give the file with a release."""
+    return TEXT + RELEASE.format(version=version, c="c" * 64)
+
+
+class Bench:
+    """A hub, and the provenance of a cluster that follows it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.hub = Hub(folder)
+        self.repository = Repository(str(self.hub.path), folder / "state")
+        self.provenance = GitProvenance(self.repository)
+
+    def commit(self, files: dict[str, str | bytes | None]) -> frozenset[str]:
+        """Push files, and look; gives the names that the look touches."""
+        self.hub.commit(files)
+        return self.look()
+
+    def look(self) -> frozenset[str]:
+        """Go on to the branch's head."""
+        return self.provenance.read(self.repository.fetch())
+
+    def origin(self, text: str, key: ModelKey = KEY) -> Origin:
+        """Ask about a live spec."""
+        return self.provenance.origin(key, spec(text))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A fresh one."""
+    return Bench(tmp_path)
+
+
+def test_the_branchs_own_version_is_current(bench: Bench) -> None:
+    """What is on trunk is what may run: with path, commit and the text that a proposal would edit."""
+    assert bench.commit({"models/digits.yaml": TEXT, "README.md": "name: nobody"}) >= {"digits"}
+    found = bench.origin(TEXT)
+    assert (found.standing, found.path) == (Standing.CURRENT, "models/digits.yaml")
+    assert found.sourced is not None
+    assert found.sourced.text == TEXT
+    assert found.sourced.head == found.sourced.changed.sha == bench.hub.head()
+    assert found.blob == git(bench.hub.path, "rev-parse", "main:models/digits.yaml")
+
+
+def test_meaning_counts_not_writing(bench: Bench) -> None:
+    """Comments, order and a null field make no difference; a number does."""
+    bench.commit({"digits.yaml": TEXT})
+    data = yaml.safe_load(TEXT)["spec"]
+    assert bench.provenance.origin(KEY, desired_digest(dict(reversed(data.items())))).standing is Standing.CURRENT
+    assert bench.provenance.origin(KEY, desired_digest(data | {"release": None})).standing is Standing.CURRENT
+    assert bench.origin(TEXT.replace("epochs: 8", "epochs: 9")).standing is Standing.FOREIGN
+
+
+def test_the_version_before_is_older_and_says_which_commit(bench: Bench) -> None:
+    """A cluster that is not synced yet has a version of a known commit."""
+    bench.commit({"digits.yaml": TEXT})
+    first = bench.hub.head()
+    bench.commit({"digits.yaml": TEXT.replace("epochs: 8", "epochs: 9")})
+    found = bench.origin(TEXT)
+    assert found.standing is Standing.OLDER
+    assert found.commit is not None
+    assert found.commit.sha == first
+
+
+def test_a_removed_file_leaves_an_older_version(bench: Bench) -> None:
+    """A model that left the branch, and is not pruned yet, was asked for before."""
+    bench.commit({"digits.yaml": TEXT, "other.yaml": "a: 1"})
+    assert "digits" in bench.commit({"digits.yaml": None})
+    assert bench.origin(TEXT).standing is Standing.OLDER
+
+
+def test_back_and_forth(bench: Bench) -> None:
+    """A → B → A: the first version is current again."""
+    other = TEXT.replace("epochs: 8", "epochs: 9")
+    for text in (TEXT, other, TEXT):
+        bench.commit({"digits.yaml": text})
+    assert bench.origin(TEXT).standing is Standing.CURRENT
+    assert bench.origin(other).standing is Standing.OLDER
+
+
+def test_what_git_never_said_is_foreign(bench: Bench) -> None:
+    """A model of another name, of another namespace, or never heard of."""
+    bench.commit({"digits.yaml": TEXT})
+    for key in (ModelKey("default", "letters"), ModelKey("shop", "digits"), ModelKey("default", "store")):
+        assert bench.origin(TEXT, key).standing is Standing.FOREIGN
+
+
+def test_a_broken_file_says_what_is_wrong(bench: Bench) -> None:
+    """The file of a live model that can no longer be read is broken, with its problems."""
+    bench.commit({"digits.yaml": TEXT})
+    bench.commit({"digits.yaml": TEXT.replace("task: classify", "task: clasify")})
+    found = bench.origin(TEXT)
+    assert found.standing is Standing.BROKEN
+    assert "spec.task" in str(found.problems[0])
+
+
+def test_two_files_with_one_name_are_nobodys(bench: Bench) -> None:
+    """A name that stands twice is acted on by neither file."""
+    bench.commit({"a.yaml": TEXT, "b.yaml": TEXT})
+    found = bench.origin(TEXT)
+    assert found.standing is Standing.BROKEN
+    assert {problem.path for problem in found.problems} == {"a.yaml", "b.yaml"}
+
+
+def test_many_documents_in_a_file_are_told_apart(bench: Bench) -> None:
+    """Each model of a file has its own answer, and a fault in one is not the other's."""
+    letters = TEXT.replace("name: digits", "name: letters")
+    bench.commit({"all.yaml": f"{TEXT}---\n{letters.replace('epochs: 8', 'epochs: eight-hundred: 1')}"})
+    assert bench.origin(TEXT).standing is Standing.BROKEN  # a file that is no YAML is nobody's
+    bench.commit({"all.yaml": f"{TEXT}---\n{letters.replace('task: classify', 'task: nothing')}"})
+    assert bench.origin(TEXT).standing is Standing.CURRENT
+    assert bench.origin(letters, ModelKey("default", "letters")).standing is Standing.BROKEN
+
+
+def test_the_highest_version_ever_named_is_known(bench: Bench) -> None:
+    """After a revert the next release does not take an old number again."""
+    for text in (TEXT, released(1), released(2), released(1)):
+        bench.commit({"digits.yaml": text})
+    found = bench.origin(released(1)).sourced
+    assert found is not None
+    assert found.last_version == 2
+
+
+def test_a_rewritten_branch_is_read_anew(bench: Bench) -> None:
+    """History that is no longer the branch's says nothing."""
+    bench.commit({"digits.yaml": TEXT})
+    other = TEXT.replace("epochs: 8", "epochs: 9")
+    git(bench.hub.clone, "checkout", "-q", "--orphan", "fresh")
+    bench.hub.commit({"digits.yaml": other}, branch="fresh", push=False)
+    git(bench.hub.clone, "push", "-q", "--force", "origin", "fresh:main")
+    bench.look()
+    assert bench.origin(other).standing is Standing.CURRENT
+    assert bench.origin(TEXT).standing is Standing.FOREIGN
+
+
+def test_a_look_touches_whom_it_changes_and_nobody_else(bench: Bench) -> None:
+    """Only models whose files changed are woken; a look that finds nothing new wakes nobody."""
+    letters = TEXT.replace("name: digits", "name: letters")
+    bench.commit({"digits.yaml": TEXT, "letters.yaml": letters})
+    touched = bench.commit({"letters.yaml": letters.replace("epochs: 8", "epochs: 9")})
+    assert "letters" in touched
+    assert "digits" not in touched
+    assert bench.look() == frozenset()
+
+
+def test_answers_are_those_of_one_that_starts_anew(bench: Bench, tmp_path: Path) -> None:
+    """What was learned step by step is what a new process learns at once."""
+    for text in (TEXT, released(1), TEXT.replace("epochs: 8", "epochs: 9")):
+        bench.commit({"digits.yaml": text, "x/other.yml": text.replace("name: digits", "name: other")})
+    fresh = GitProvenance(bench.repository)
+    fresh.read(bench.repository.fetch())
+    for text in (TEXT, released(1), TEXT.replace("epochs: 8", "epochs: 9"), TEXT.replace("epochs: 8", "epochs: 1")):
+        for key in (KEY, ModelKey("default", "other")):
+            assert fresh.origin(key, spec(text)) == bench.provenance.origin(key, spec(text))
+
+
+def test_only_files_below_the_prefix_count(bench: Bench) -> None:
+    """A team's folder is the team's."""
+    bench.commit({"team/digits.yaml": TEXT, "letters.yaml": TEXT.replace("name: digits", "name: letters")})
+    mine = GitProvenance(bench.repository, prefix="team/")
+    mine.read(bench.repository.fetch())
+    assert mine.origin(KEY, spec(TEXT)).standing is Standing.CURRENT
+    assert mine.origin(ModelKey("default", "letters"), spec(TEXT)).standing is Standing.FOREIGN
