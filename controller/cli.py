@@ -24,6 +24,7 @@ COMMANDS = {
     "history": ("controller.commands.history", "history"),
     "pr": ("controller.commands.pulls", "pulls"),
     "data": ("controller.commands.data", "data"),
+    "kube": ("controller.commands.kube", "kube"),
     "crds": ("controller.commands.crds", "crds"),
 }
 """Command name to where it is, so that each one starts without loading the others."""
@@ -59,6 +60,7 @@ def cli() -> None:
     Start here:    trunkline init, then put a ModelSpec into the repository
     Every day:     trunkline status, trunkline pr list, trunkline history MODEL
     Before merge:  trunkline check FILE, trunkline plan --pr N
+    In a cluster:  trunkline kube status, trunkline kube why MODEL
     """
 
 

@@ -16,8 +16,39 @@ FILE_NAME = "trunkline.toml"
 _PREFIX = "TRUNKLINE_"
 
 
+class ClusterSettings(BaseModel):
+    """What only the operator needs: how the pods of models are made, and its own pace."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str
+    """Runs jobs. Name it by digest (``…@sha256:…``), so that what was tested is what runs."""
+    serve_image: str
+    """Runs servers; needs no trainer."""
+    workload_command: list[str] = Field(default_factory=lambda: ["python", "-m", "workloads"])
+    server_command: list[str] = Field(default_factory=lambda: ["python", "-m", "workloads.serve"])
+    job_service_account: str = "trunkline-job"
+    serve_service_account: str = "trunkline-serve"
+    """Both exist in every namespace with models, and have no rights: their tokens are not mounted."""
+    secret: str = ""
+    """Name of a Secret in the models' namespaces whose keys become variables of all pods: how they reach the store."""
+    store_claim: str = ""
+    """Name of a PersistentVolumeClaim in the models' namespaces that holds a ``file://`` store."""
+    network_policies: bool = False
+    """Whether each server gets a NetworkPolicy that lets in its own port only."""
+    namespaces: list[str] = Field(default_factory=list)
+    """Namespaces with models; empty means all. kopf is told the same: ``-n`` for each, or ``--all-namespaces``."""
+    lease_namespace: str = "trunkline-system"
+    workers: int = Field(default=8, ge=1, le=64)
+    """Passes at once."""
+    resync: float = Field(default=600.0, gt=0)
+    """Seconds in which every model is looked at once more although nothing seems to have changed."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Of probes and metrics."""
+
+
 class Settings(BaseModel):
-    """Everything the agent and the command line need to know about their surroundings."""
+    """Everything that agent, operator and command line need to know about their surroundings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,6 +72,8 @@ class Settings(BaseModel):
     author_email: str = "trunkline@localhost"
     workload_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads"])
     server_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads.serve"])
+    kubernetes: ClusterSettings | None = None
+    """The table ``[kubernetes]``; the operator needs it, the agent does not."""
 
     @property
     def local_repository(self) -> Path | None:
@@ -68,7 +101,7 @@ def load(start: Path, environment: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, object] = {}
     if file is not None:
         values = _read(file)
-    for name in Settings.model_fields:
+    for name in Settings.model_fields.keys() - {"kubernetes"}:
         given = environment.get(_PREFIX + name.upper())
         if given is not None:
             values[name] = given.split() if name.endswith("_command") else given

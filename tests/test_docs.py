@@ -10,7 +10,7 @@ import click
 import pytest
 
 from controller.cli import cli
-from controller.settings import Settings
+from controller.settings import ClusterSettings, Settings
 from specs.manifest import load
 from specs.status import ConditionType, Reason
 
@@ -47,6 +47,7 @@ def test_every_word_of_status_is_documented(header: str, words: type[ConditionTy
 def test_every_setting_is_documented() -> None:
     """docs/settings.md has a row for each field of trunkline.toml, with its default where that is plain."""
     assert _first_cells("docs/settings.md", "field") == set(Settings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[kubernetes]`") == set(ClusterSettings.model_fields)
     text = (ROOT / "docs/settings.md").read_text()
     for name in ("branch", "host", "port", "interval", "parallel_jobs", "author_name", "author_email"):
         assert f"| `{name}` | `{Settings.model_fields[name].default}` |" in text
@@ -69,11 +70,12 @@ def test_commands_in_the_readme_exist() -> None:
     known = _commands(cli)
     told = set()
     for page in _pages():
-        told |= set(re.findall(r"trunkline ((?:pr |data )?[a-z]+)((?: [^\n`#|]*)?)", page.read_text()))
+        told |= set(re.findall(r"trunkline ((?:pr |data |kube )?[a-z]+)((?: [^\n`#|]*)?)", page.read_text()))
     names = {name for name, _ in told if name.split()[0] in known or name in known}
     assert {"init", "check", "plan", "agent", "status", "history", "pr merge", "data add", "logs"} <= names
     readme = (ROOT / "README.md").read_text()
-    for name, rest in re.findall(r"(?:^\| `|^\$ )trunkline ((?:pr |data )?[a-z]+)([^\n`#]*)", readme, re.MULTILINE):
+    typed = r"(?:^\| `|^\$ )trunkline ((?:pr |data |kube )?[a-z]+)([^\n`#]*)"
+    for name, rest in re.findall(typed, readme, re.MULTILINE):
         assert name in known, name
         options = {word for parameter in known[name].params for word in parameter.opts}
         assert set(re.findall(r"--[a-z]+", rest.partition("&&")[0])) <= options, (name, rest)

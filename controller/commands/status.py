@@ -19,6 +19,7 @@ from specs.modelspec import ModelKey
 from specs.records import Progress, progress_key
 from specs.status import ConditionType, ModelStatus
 
+Item = tuple[ModelKey, ModelStatus]
 _SYMBOL = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "yellow")}
 
 
@@ -39,17 +40,16 @@ def status(model: str | None, watch: bool, json_: bool) -> None:
         return
     out = console()
     if not watch:
-        out.print(board(statuses, store, model))
+        out.print(board(list(statuses.items()), store, model))
         return
-    with Live(board(statuses, store, model), console=out, refresh_per_second=4) as live:
+    with Live(board(list(statuses.items()), store, model), console=out, refresh_per_second=4) as live:
         while True:
             time.sleep(0.5)
-            live.update(board(statuses, store, model))
+            live.update(board(list(statuses.items()), store, model))
 
 
-def board(statuses: Statuses, store: Store, model: str | None = None) -> RenderableType:
-    """Draw all models, or one with its conditions."""
-    items = list(statuses.items())
+def board(items: list[Item], store: Store | None, model: str | None = None) -> RenderableType:
+    """Draw all models, or one with its conditions. Without a store nothing tells how far the jobs are."""
     if not items:
         return Text("no models yet; is `trunkline agent` running, and is there a ModelSpec on the tracked branch?")
     if model is not None:
@@ -81,14 +81,15 @@ def _version(version: int | None) -> str:
 def _serving(status: ModelStatus) -> str:
     if status.serving is None:
         return "–"
-    return f"{_version(status.serving.version)} at {status.serving.url.partition('://')[2].partition('/')[0]}"
+    copies = f" ({status.serving.replicas})" if status.serving.replicas else ""
+    return f"{_version(status.serving.version)}{copies} at {status.serving.url.partition('://')[2].partition('/')[0]}"
 
 
 def _proposals(status: ModelStatus) -> str:
     return ", ".join(f"#{p.number} {p.intent}" for p in status.proposals) or "–"
 
 
-def _one(key: ModelKey, status: ModelStatus, store: Store) -> Group:
+def _one(key: ModelKey, status: ModelStatus, store: Store | None) -> Group:
     rows = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("", "condition", "reason", "message"):
         rows.add_column(name, overflow="fold")
@@ -104,12 +105,12 @@ def _one(key: ModelKey, status: ModelStatus, store: Store) -> Group:
                  *_bars([(key, status)], store))  # fmt: skip
 
 
-def _bars(items: list[tuple[ModelKey, ModelStatus]], store: Store) -> list[RenderableType]:
+def _bars(items: list[Item], store: Store | None) -> list[RenderableType]:
     """Draw a bar for every running job that told how far it is."""
     bars: list[RenderableType] = []
     for _, status in items:
         for job in status.jobs:
-            progress = read_progress(store, job)
+            progress = read_progress(store, job) if store is not None else None
             if progress is not None and progress.epochs:
                 bars.append(progress_line(progress))
     return bars

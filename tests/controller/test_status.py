@@ -59,7 +59,7 @@ def _statuses(folder: Path) -> Statuses:
 
 def _drawn(folder: Path, model: str | None = None) -> str:
     out = Console(record=True, width=220, file=io.StringIO())
-    out.print(board(Statuses(folder / "state/status"), Store(str(folder / "store")), model))
+    out.print(board(list(Statuses(folder / "state/status").items()), Store(str(folder / "store")), model))
     return out.export_text()
 
 

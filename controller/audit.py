@@ -1,0 +1,92 @@
+"""Comparing what the watches told with what the API lists: before the first pass, and every now and then."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from threading import Event
+
+from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, SERVICE, Kind, KubernetesApi, Object
+from controller.informer import KINDS, Change, Informer, Name
+from specs.errors import TrunklineError
+
+log = logging.getLogger("trunkline.audit")
+
+OURS = {"app.kubernetes.io/managed-by": "trunkline"}
+GRACE = 5.0
+"""Seconds that the watch may be behind a list."""
+_SELECTED: dict[Kind, dict[str, str]] = {MODEL_SPEC: {}, JOB: OURS, DEPLOYMENT: OURS, SERVICE: OURS}
+
+
+class Audit:
+    """Finds what a watch did not tell. ``namespaces``: those that are watched; empty means all."""
+
+    def __init__(self, api: KubernetesApi, informer: Informer, namespaces: Sequence[str]) -> None:
+        self._api = api
+        self._informer = informer
+        self._namespaces = tuple(namespaces) or ("",)
+        self._alone: frozenset[Name] = frozenset()
+        self.missed = 0
+        """Objects that the last audit found to be unknown or old here, and that stayed so for ``GRACE`` seconds."""
+
+    def reachable(self, namespace: str, name: str) -> bool:
+        """Whether the last look found the Service of a Deployment of ours (or was not after it yet)."""
+        return (namespace, name) not in self._alone
+
+    def wait_for_lists(self, stop: Event) -> bool:
+        """Wait until everything that is listed is known here; False where ``stop`` came first."""
+        for kind in KINDS:
+            while not stop.is_set():
+                try:
+                    listed = self._list(kind)
+                except TrunklineError as error:
+                    log.warning("waiting for the API: %s", error.message)
+                    stop.wait(2)
+                    continue
+                if self._settles(kind, listed, stop, 30.0):
+                    break
+        return not stop.is_set()
+
+    def once(self, stop: Event, tell: Callable[[Change], None]) -> None:
+        """Compare all kinds once: ``tell`` gets what vanished; counts what the watch missed."""
+        missed = 0
+        for kind in KINDS:
+            before = self._informer.snapshot(kind)
+            listed = self._list(kind)
+            for change in self._informer.vanished(kind, before, listed):
+                tell(change)
+            if not self._settles(kind, listed, stop, GRACE):
+                missed += len(self._informer.missing(kind, listed))
+        self._look_for_services(tell)
+        self.missed = missed
+        if missed:
+            log.error("the watch has not told of %d objects that the API lists", missed)
+
+    def _look_for_services(self, tell: Callable[[Change], None]) -> None:
+        """Find Deployments whose Service was deleted: nobody watches Services, for they never change by themselves."""
+        before = self._informer.snapshot(DEPLOYMENT)
+        there = {_name(metadata) for metadata in self._list(SERVICE)}
+        was, self._alone = self._alone, frozenset(name for name in before if name not in there)
+        for name in self._alone | was:
+            change = self._informer.owner_of(DEPLOYMENT, name)
+            if change is not None:
+                tell(change)
+
+    def _settles(self, kind: Kind, listed: Sequence[Object], stop: Event, patience: float) -> bool:
+        """Wait until nothing listed is missing here, at most ``patience`` seconds."""
+        left = patience
+        missing: list[Name] = self._informer.missing(kind, listed)
+        while missing and left > 0 and not stop.wait(0.1):
+            left -= 0.1
+            missing = self._informer.missing(kind, [one for one in listed if _name(one) in set(missing)])
+        return not missing
+
+    def _list(self, kind: Kind) -> list[Object]:
+        found: list[Object] = []
+        for namespace in self._namespaces:
+            found += self._api.names(kind, namespace, labels=_SELECTED[kind])
+        return found
+
+
+def _name(metadata: Object) -> Name:
+    return (metadata["namespace"], metadata["name"])

@@ -1,0 +1,162 @@
+"""What a worker of the operator does with one model: find its origin in git, look at it, say when to look again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+
+from adapters.provenance_git import GitProvenance
+from controller.informer import Informer, Live
+from controller.metrics import Metrics
+from controller.passes import Passes, works
+from controller.queue import Priority, WorkQueue
+from controller.settled import at_rest, fingerprint, marked
+from controller.trunk import Trunk
+from reconcilers.actions import CloseProposal, DeleteBranch, Propose
+from reconcilers.loop import Result
+from reconcilers.observe import Shared
+from reconcilers.summary import awaiting_status, refused_status
+from specs.errors import Stalled, Transient, TrunklineError
+from specs.facts import Origin, ServingState, Standing
+from specs.modelspec import ModelKey
+from specs.names import serving_name
+from specs.status import ConditionType, ModelStatus, Reason
+
+log = logging.getLogger("trunkline.desk")
+
+SOON = 0.2
+"""Seconds until a model is looked at again after something was done about it."""
+DEEP = 3600.0
+"""Seconds in which every model is looked at in full once."""
+ROLLOUT_PACE, WORK_PACE = 3.0, 30.0
+"""Seconds between looks while pods come up, and while jobs run; events usually come first."""
+
+
+@dataclass
+class Desk:
+    """Everything that a worker needs."""
+
+    informer: Informer
+    queue: WorkQueue[ModelKey]
+    provenance: GitProvenance
+    trunk: Trunk
+    passes: Passes
+    metrics: Metrics
+    clock: Callable[[], float]
+    _deep: dict[ModelKey, float] = field(default_factory=dict)
+    """When a model must be looked at in full, whatever its fingerprint says."""
+
+    def forever(self, stop: Event) -> None:
+        """Work until told to stop."""
+        while not stop.is_set():
+            key = self.queue.get(timeout=1.0)
+            if key is not None:
+                self.work(key)
+
+    def work(self, key: ModelKey) -> None:
+        """Look at one model that was taken from the queue. Never raises."""
+        began = time.perf_counter()
+        try:
+            outcome = self._look(key)
+        except TrunklineError as error:
+            outcome = "retry" if isinstance(error, Transient) else "stalled"
+            log.warning("%s: %s: %s", key, error.reason, error.message)
+            self.queue.retry(key)
+        except Exception:  # a bug about one model must not take the worker away from the others
+            log.exception("internal error about %s", key)
+            outcome = "error"
+            self.queue.retry(key)
+        finally:
+            self.queue.done(key)
+        self.metrics.pass_done(outcome, time.perf_counter() - began)
+
+    def _look(self, key: ModelKey) -> str:
+        live, shared = self.informer.model(key), self.trunk.shared
+        if live is None:
+            self.queue.forget(key)
+            self._deep.pop(key, None)
+            return "gone"
+        if shared is None:
+            self.queue.add(key, Priority.ROUTINE, after=1.0)
+            return "early"
+        if self._is_settled(live, shared):
+            return "settled"
+        origin = self.provenance.origin(key, live.digest)
+        if origin.standing is Standing.CURRENT and origin.sourced is not None:
+            result = self.passes.look(origin.sourced, shared, lambda result: self._marked(live, origin, shared, result))
+            self._deep[key] = self.clock() + DEEP
+            return self._follow(key, result)
+        if self.trunk.looked < live.seen:  # Argo CD may be quicker than we are: judge by what git says now
+            self.trunk.want([key])
+            return "early"
+        if origin.standing is Standing.BROKEN:
+            self.passes.report_broken(key, origin.problems)
+            return "broken"
+        return self._refuse(live, origin)
+
+    def _is_settled(self, live: Live, shared: Shared) -> bool:
+        """Whether this is the world in which the model came to rest; now and then nobody asks."""
+        now = self.clock()
+        due = self._deep.get(live.key)
+        if due is None:  # a full look is due within the period; not for all models at once
+            due = self._deep[live.key] = now + DEEP * random.random()  # noqa: S311  spreads load
+        if now >= due:
+            return False
+        status = json.loads(live.status)
+        path, settled = status.get("path"), status.get("settled")
+        if not settled or status.get("observedGeneration") != live.generation:
+            return False
+        serving = self.passes.reconciler.ports.servers.state(serving_name(*live.key))
+        return bool(settled == self._fingerprint(live, path, self.provenance.blob(path), serving, shared))
+
+    def _marked(self, live: Live, origin: Origin, shared: Shared, result: Result) -> ModelStatus:
+        settled = ""
+        if at_rest(result) and result.observed is not None:
+            settled = self._fingerprint(live, origin.path, origin.blob, result.observed.serving, shared)
+        return marked(result.status, origin.path, settled)
+
+    @staticmethod
+    def _fingerprint(live: Live, path: str, blob: str, serving: ServingState | None, shared: Shared) -> str:
+        pulls, branches = shared.pulls.get(live.key, ()), shared.branches.get(live.key, {})
+        return fingerprint(live.digest, path, blob, serving, pulls, branches)
+
+    def _refuse(self, live: Live, origin: Origin) -> str:
+        """Do nothing about a spec that the tracked branch does not ask for now, but say so."""
+        if origin.standing is Standing.OLDER and origin.commit is not None:
+            text = f"the cluster has the version of {origin.commit.sha[:12]}; the tracked branch has another one by now"
+            self.passes.report(live.key, lambda previous, now: awaiting_status(text, previous, now))
+            return "awaiting"
+        text = "this spec is not in the history of the tracked branch, so nothing is done about it; change it in git"
+        error = Stalled(Reason.NOT_IN_GIT, text)
+        self.passes.report(live.key, lambda previous, now: refused_status(error, previous, now))
+        return "refused"
+
+    def _follow(self, key: ModelKey, result: Result) -> str:
+        """Say when to look again."""
+        if result.retry:
+            self.queue.retry(key)
+            return "retry"
+        self.queue.went_well(key)
+        if result.acted:
+            actions = result.plan.actions if result.plan else ()
+            if any(isinstance(action, Propose | CloseProposal | DeleteBranch) for action in actions):
+                self.trunk.want([key])  # what was shared is old now
+            else:
+                self.queue.add(key, Priority.PROGRESS, after=SOON)
+            return "acted"
+        if result.after > 0:
+            self.queue.add(key, Priority.PROGRESS, after=result.after)
+        elif works(result.status):
+            self.queue.add(key, Priority.ROUTINE, after=_pace(result.status))
+        return "stalled" if result.status.condition(ConditionType.STALLED) else "ok"
+
+
+def _pace(status: ModelStatus) -> float:
+    serving = status.condition(ConditionType.SERVING)
+    rolling = serving is not None and serving.reason == Reason.ROLLING_OUT
+    return ROLLOUT_PACE if rolling else WORK_PACE

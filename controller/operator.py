@@ -1,0 +1,128 @@
+"""The operator: ``kopf run -m controller.operator --all-namespaces --standalone``.
+
+kopf is the informer and nothing else: three low-level handlers that hand events on in microseconds. No handler of its
+would write an annotation, set a finalizer or keep state in an object (DESIGN section 7); all decisions are made by
+workers, one model at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kopf
+
+from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, Kind
+from controller.host import Host
+
+BEAT = 1.0
+_OURS = "app.kubernetes.io/managed-by=trunkline"
+
+
+class Backoffs:
+    """Pauses between tries of a request, without an end: a process that gives up on the API comes back to the same API.
+
+    Long outages show in the metrics and in the probes instead.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        pause = 1.0
+        while True:
+            yield pause * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
+            pause = min(pause * 2, 30.0)
+
+
+def install(registry: kopf.OperatorRegistry, make: Callable[[], Host]) -> None:
+    """Add the handlers to a registry. ``make`` puts the host together when the operator starts."""
+    running: dict[str, Any] = {}
+
+    @kopf.on.startup(registry=registry)
+    async def start(settings: kopf.OperatorSettings, **_: object) -> None:
+        configure(settings)
+        host = running["host"] = make()
+        running["beat"] = asyncio.create_task(_beat(host))
+        host.listen()
+        try:
+            acquired = await asyncio.to_thread(host.acquire)
+        except asyncio.CancelledError:
+            host.stop()
+            raise
+        if acquired:
+            host.start()
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: object) -> None:
+        if "host" in running:
+            await asyncio.to_thread(running["host"].stop)
+            running["beat"].cancel()
+
+    def watch(kind: Kind) -> None:
+        group, _, version = kind.api_version.rpartition("/")
+
+        @kopf.on.event(group, version, kind.plural, registry=registry, id=kind.plural)
+        async def saw(event: kopf.RawEvent, **_: object) -> None:
+            running["host"].saw(kind, event["type"], event["object"])
+
+    for kind in (MODEL_SPEC, JOB, DEPLOYMENT):
+        watch(kind)
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Set kopf up; each line with its reason."""
+    # Every event that our handlers took in is worth a line to kopf, and none to us.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    # A request that hangs blocks what waits for it; the API server answers within seconds or not at all.
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    # kopf ends the process when these run out.
+    settings.networking.error_backoffs = Backoffs()
+    # The API server's own flow control knows better than we do when to come back.
+    settings.networking.enforce_retry_after = True
+    # Connections that are dead without saying so are noticed by silence (bookmarks come every minute), and none is
+    # older than ten minutes.
+    settings.watching.inactivity_timeout = 70
+    settings.watching.server_timeout = 600
+    settings.watching.client_timeout = 630
+    settings.watching.reconnect_backoff = 1
+    # One list, not pages: a page's token that expires ends the process.
+    settings.watching.chunk_size = None
+    # Jobs and Deployments of others stay with the API server.
+    for kind in (JOB, DEPLOYMENT):
+        group, _, version = kind.api_version.rpartition("/")
+        settings.watching.label_selectors[group, version, kind.plural] = _OURS
+    # Our handlers take microseconds; a limit would only make them wait for idle workers to go away.
+    settings.queueing.worker_limit = None
+    settings.queueing.idle_timeout = 1
+    settings.queueing.exit_timeout = 5
+    # Shorter than the pod's terminationGracePeriodSeconds.
+    settings.process.ultimate_exiting_timeout = 25
+    # There are no handlers that run in threads.
+    settings.execution.max_workers = 1
+    # Should a finalizer ever be needed, it is ours by name; nothing sets one today.
+    settings.persistence.finalizer = "trunkline.dev/operator"
+    # Our events are posted by ourselves, on transitions; kopf's log lines are no events.
+    settings.posting.enabled = False
+    # The Lease decides who works; kopf's peering pauses everybody at equal priority.
+    settings.peering.standalone = True
+    # The kinds are known and the CRD is installed before: no need for the right to watch CRDs and namespaces.
+    settings.scanning.disabled = True
+
+
+async def _beat(host: Host) -> None:
+    """Show that the event loop turns."""
+    while True:
+        host.beat = time.monotonic()
+        await asyncio.sleep(BEAT)
+
+
+def _from_environment() -> Host:
+    from controller.cluster import host
+
+    return host()
+
+
+install(kopf.get_default_registry(), _from_environment)

@@ -1,0 +1,54 @@
+"""Status of ModelSpecs in a cluster: read from what the watch told, written as one server-side apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from adapters.kubernetes_api import MODEL_SPEC, KubernetesApi, Object
+from controller.informer import Informer
+from specs.errors import Transient
+from specs.modelspec import ModelKey
+from specs.status import ModelStatus
+
+
+class ClusterStatuses:
+    """Keeps status in the ModelSpec's ``status``, which this controller owns as a whole."""
+
+    def __init__(self, api: KubernetesApi, informer: Informer, taken: Callable[[Object], None]) -> None:
+        """``taken`` is given the object as it is after a write, so that our own change is no news."""
+        self._api = api
+        self._informer = informer
+        self._taken = taken
+
+    def read(self, key: ModelKey) -> ModelStatus:
+        """Give the last status, marked with the generation that is being looked at now."""
+        live = self._informer.model(key)
+        if live is None:
+            return ModelStatus()
+        return _parsed(live.status).model_copy(update={"observed_generation": live.generation})
+
+    def write(self, key: ModelKey, status: ModelStatus) -> bool:
+        """Apply a status if it says something new; True if it did. No-op where the model is gone."""
+        live = self._informer.model(key)
+        if live is None or status == _parsed(live.status):
+            return False
+        metadata = {"namespace": key.namespace, "name": key.name, "uid": live.uid}
+        content = status.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        try:
+            written = self._api.apply(MODEL_SPEC, {"metadata": metadata, "status": content}, force=True, status=True)
+        except Transient as error:
+            if error.reason == "KubernetesConflict":  # deleted meanwhile; the watch will say so
+                raise Transient("ModelGone", f"{key} was deleted, or is another object now") from error
+            raise
+        self._taken(written)
+        return True
+
+
+def _parsed(text: bytes) -> ModelStatus:
+    """Read a status; an empty one where it is none that this version understands."""
+    try:
+        return ModelStatus.model_validate_json(text)
+    except ValidationError:
+        return ModelStatus()
