@@ -31,3 +31,4 @@ lock all "Everything: every extra, tests and tools. For make setup." \
     pyproject.toml requirements/pinned.in --extra all --extra demo --extra dev --override requirements/override.in
 lock controller "The control plane in a cluster: no extra but operator. For the controller's image." \
     pyproject.toml --extra operator --constraint requirements/all.lock
+bash deploy/images/lock.sh

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,6 +32,17 @@ def alive_with(variable: str, value: str) -> list[int]:
         except OSError:
             continue  # gone meanwhile
     return found
+
+
+def kill_all_with(variable: str, value: str) -> None:
+    """Kill all processes that have an environment variable of that value, and wait until they are gone."""
+    give_up = time.monotonic() + 10
+    while found := alive_with(variable, value):
+        assert time.monotonic() < give_up, f"still there: {found}"
+        for number in found:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def die_at_line(number: int, act: Callable[[], object], *, of: str) -> bool:

@@ -41,9 +41,10 @@ def main() -> None:
     """Do one order."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--store", required=True)
-    parser.add_argument("--order", type=Path, required=True)
+    parser.add_argument("--order", type=Path)
     asked = parser.parse_args()
-    order, store = decode(asked.order.read_bytes()), Store(asked.store)
+    text = asked.order.read_bytes() if asked.order else os.environ["TRUNKLINE_WORK_ORDER"].encode()
+    order, store = decode(text), Store(asked.store)
     with (Path(os.environ["STORY_LOG"]) / "jobs").open("a") as log:
         log.write(order.job + "\n")
     _meet_trouble(Path(os.environ["STORY_LOG"]), order.job.partition("-")[0])
