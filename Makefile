@@ -19,8 +19,8 @@ WORKERS ?= 2
 help: ## This list
 	@echo 'Trunkline: what is on trunk is what runs.'
 	@echo
-	@sed -nE 's/^([a-z]+):.*## (.*)$$/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || \
-	    sed -nE 's/^([a-z]+):.*## (.*)$$/  make \1	\2/p' Makefile
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)$$/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || \
+	    sed -nE 's/^([a-z0-9-]+):.*## (.*)$$/  make \1	\2/p' Makefile
 	@echo
 	@echo 'Variables: PYTHON=python3.11  DEMO_ARGS=--short  TEST_ARGS="-k plan"  WORKERS=0 (tests in one process)'
 
@@ -48,9 +48,17 @@ types: $(STAMP) ## mypy, strict
 contracts: $(STAMP) ## import-linter: who may import what
 	"$(BIN)/lint-imports" --cache-dir .cache/import_linter
 
+.PHONY: e2e
+e2e: $(STAMP) ## The whole story in a cluster: real API server, Jobs, Deployments, kills and faults
+	"$(BIN)/python" -m pytest tests/e2e -v $(TEST_ARGS)
+
 .PHONY: bench
 bench: $(STAMP) ## The numbers: plan(), server, training, swap under load
 	"$(BIN)/python" -m benchmarks $(BENCH_ARGS)
+
+.PHONY: bench-operator
+bench-operator: $(STAMP) ## The operator with 10,000 models against one that does nothing (half an hour)
+	"$(BIN)/python" -m benchmarks.operator $(BENCH_ARGS)
 
 .PHONY: setup
 setup: $(STAMP) ## The virtual environment in .venv, from requirements/all.lock

@@ -33,19 +33,17 @@ class Audit:
         """Whether the last look found the Service of a Deployment of ours (or was not after it yet)."""
         return (namespace, name) not in self._alone
 
-    def wait_for_lists(self, stop: Event) -> bool:
-        """Wait until everything that is listed is known here; False where ``stop`` came first."""
-        for kind in KINDS:
-            while not stop.is_set():
-                try:
-                    listed = self._list(kind)
-                except TrunklineError as error:
-                    log.warning("waiting for the API: %s", error.message)
-                    stop.wait(2)
-                    continue
-                if self._settles(kind, listed, stop, 30.0):
-                    break
-        return not stop.is_set()
+    def wait_for(self, kind: Kind, stop: Event) -> bool:
+        """Wait until everything of a kind that is listed is known here; False where ``stop`` came first."""
+        while not stop.is_set():
+            try:
+                if self._settles(kind, self._list(kind), stop, 30.0):
+                    self._informer.mark_synced(kind)
+                    return True
+            except TrunklineError as error:
+                log.warning("waiting for the API: %s", error.message)
+                stop.wait(2)
+        return False
 
     def once(self, stop: Event, tell: Callable[[Change], None]) -> None:
         """Compare all kinds once: ``tell`` gets what vanished; counts what the watch missed."""
@@ -75,10 +73,11 @@ class Audit:
     def _settles(self, kind: Kind, listed: Sequence[Object], stop: Event, patience: float) -> bool:
         """Wait until nothing listed is missing here, at most ``patience`` seconds."""
         left = patience
-        missing: list[Name] = self._informer.missing(kind, listed)
+        missing = self._informer.missing(kind, listed)
         while missing and left > 0 and not stop.wait(0.1):
             left -= 0.1
-            missing = self._informer.missing(kind, [one for one in listed if _name(one) in set(missing)])
+            wanted = set(missing)
+            missing = self._informer.missing(kind, [one for one in listed if _name(one) in wanted])
         return not missing
 
     def _list(self, kind: Kind) -> list[Object]:

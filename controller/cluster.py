@@ -72,7 +72,7 @@ def build(
         KubernetesJobs(api, _owners(informer), job_style),
         KubernetesServers(
             api, _owners(informer), serve_style, network_policies=kubernetes.network_policies,
-            deployments=informer.deployment, took=lambda body: _took(informer, DEPLOYMENT, body),
+            deployments=_deployments(api, informer), took=lambda body: _took(informer, DEPLOYMENT, body),
             reachable=audit.reachable,
         ),
     )  # fmt: skip
@@ -87,7 +87,7 @@ def build(
     lease = Lease(api, _own_namespace(kubernetes), _identity(), clock)
     return Host(
         desk, lease, audit, metrics,
-        workers=kubernetes.workers, interval=settings.interval, resync=kubernetes.resync, port=kubernetes.port,
+        workers=kubernetes.workers, interval=kubernetes.poll, resync=kubernetes.resync, port=kubernetes.port,
     )  # fmt: skip
 
 
@@ -120,6 +120,16 @@ def _owners(informer: Informer) -> Callable[[ModelKey], Owner | None]:
     def find(key: ModelKey) -> Owner | None:
         live = informer.model(key)
         return Owner(key, live.uid) if live is not None else None
+
+    return find
+
+
+def _deployments(api: KubernetesApi, informer: Informer) -> Callable[[str, str], Object | None]:
+    """Look Deployments up where they are known; before all of them are, ask."""
+
+    def find(namespace: str, name: str) -> Object | None:
+        known = informer.deployment(namespace, name)
+        return known if known is not None or informer.is_synced(DEPLOYMENT) else api.get(DEPLOYMENT, namespace, name)
 
     return find
 

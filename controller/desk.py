@@ -10,19 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
 
+from adapters.kubernetes_api import DEPLOYMENT
 from adapters.provenance_git import GitProvenance
 from controller.informer import Informer, Live
 from controller.metrics import Metrics
 from controller.passes import Passes, works
 from controller.queue import Priority, WorkQueue
-from controller.settled import at_rest, fingerprint, marked
+from controller.settled import asked, at_rest, found, is_same, marked
 from controller.trunk import Trunk
 from reconcilers.actions import CloseProposal, DeleteBranch, Propose
 from reconcilers.loop import Result
 from reconcilers.observe import Shared
 from reconcilers.summary import awaiting_status, refused_status
 from specs.errors import Stalled, Transient, TrunklineError
-from specs.facts import Origin, ServingState, Standing
+from specs.facts import Origin, Standing
 from specs.modelspec import ModelKey
 from specs.names import serving_name
 from specs.status import ConditionType, ModelStatus, Reason
@@ -31,7 +32,7 @@ log = logging.getLogger("trunkline.desk")
 
 SOON = 0.2
 """Seconds until a model is looked at again after something was done about it."""
-DEEP = 3600.0
+DEEP = 4 * 3600.0
 """Seconds in which every model is looked at in full once."""
 ROLLOUT_PACE, WORK_PACE = 3.0, 30.0
 """Seconds between looks while pods come up, and while jobs run; events usually come first."""
@@ -100,7 +101,10 @@ class Desk:
         return self._refuse(live, origin)
 
     def _is_settled(self, live: Live, shared: Shared) -> bool:
-        """Whether this is the world in which the model came to rest; now and then nobody asks."""
+        """Whether this is the world in which the model came to rest; now and then nobody asks.
+
+        Before all Deployments are known only what is asked for is compared; then everybody is looked at again.
+        """
         now = self.clock()
         due = self._deep.get(live.key)
         if due is None:  # a full look is due within the period; not for all models at once
@@ -111,19 +115,20 @@ class Desk:
         path, settled = status.get("path"), status.get("settled")
         if not settled or status.get("observedGeneration") != live.generation:
             return False
-        serving = self.passes.reconciler.ports.servers.state(serving_name(*live.key))
-        return bool(settled == self._fingerprint(live, path, self.provenance.blob(path), serving, shared))
+        known = None
+        if self.informer.is_synced(DEPLOYMENT):
+            known = found(self.passes.reconciler.ports.servers.state(serving_name(*live.key)))
+        return is_same(settled, self._asked(live, path, self.provenance.blob(path), shared), known)
 
     def _marked(self, live: Live, origin: Origin, shared: Shared, result: Result) -> ModelStatus:
         settled = ""
         if at_rest(result) and result.observed is not None:
-            settled = self._fingerprint(live, origin.path, origin.blob, result.observed.serving, shared)
+            settled = f"{self._asked(live, origin.path, origin.blob, shared)}.{found(result.observed.serving)}"
         return marked(result.status, origin.path, settled)
 
     @staticmethod
-    def _fingerprint(live: Live, path: str, blob: str, serving: ServingState | None, shared: Shared) -> str:
-        pulls, branches = shared.pulls.get(live.key, ()), shared.branches.get(live.key, {})
-        return fingerprint(live.digest, path, blob, serving, pulls, branches)
+    def _asked(live: Live, path: str, blob: str, shared: Shared) -> str:
+        return asked(live.digest, path, blob, shared.pulls.get(live.key, ()), shared.branches.get(live.key, {}))
 
     def _refuse(self, live: Live, origin: Origin) -> str:
         """Do nothing about a spec that the tracked branch does not ask for now, but say so."""

@@ -18,6 +18,10 @@ COMPONENT = "trunkline-operator"
 _MESSAGE_LIMIT = 1000
 _TOLD_ELSEWHERE = (ConditionType.READY, ConditionType.RECONCILING)
 """What they say, another condition says too, and longer."""
+_EXPECTED = tuple(
+    type_ for type_ in ConditionType if type_ not in (*_TOLD_ELSEWHERE, ConditionType.STALLED, ConditionType.SERVING)
+)
+"""That these are so from the beginning is no news; that they become so, or are not, is."""
 
 
 class Events:
@@ -46,7 +50,8 @@ def changed(before: ModelStatus, now: ModelStatus) -> list[Condition]:
     for condition in now.conditions:
         old = before.condition(condition.type)
         same = old is not None and (old.status, old.reason) == (condition.status, condition.reason)
-        if not same and condition.type not in _TOLD_ELSEWHERE:
+        dull = old is None and condition.status == "True" and condition.type in _EXPECTED
+        if not same and not dull and condition.type not in _TOLD_ELSEWHERE:
             found.append(condition)
     return found
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Any
 
-from adapters.kubernetes_api import MODEL_SPEC, Kind
+from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, Kind
 from controller.audit import Audit
 from controller.desk import Desk
 from controller.informer import Change
@@ -99,10 +99,11 @@ class Host:
 
     def saw(self, kind: Kind, event: str | None, body: Mapping[str, Any]) -> None:
         """Take in what a watch says. Quick, and without IO."""
-        if event is None and self._working.is_set():
+        informer = self.desk.informer
+        if event is None and informer.is_synced(kind):
             self._relisted.set()
-        change = self.desk.informer.saw(kind, event, body)
-        if change is not None:
+        change = informer.saw(kind, event, body)
+        if change is not None and (kind is MODEL_SPEC or event is not None or informer.is_synced(kind)):
             self.tell(change, Priority.ROUTINE if event is None else None)
 
     def unhealthy(self) -> Sequence[str]:
@@ -142,13 +143,18 @@ class Host:
                 self.desk.queue.add(key, Priority.CHANGE)
 
     def _audit_forever(self) -> None:
-        """Let the workers begin once everything is known; then compare now and then, and soon after a relist."""
-        if not self.audit.wait_for_lists(self._stop) or not self._wait_for_trunk():
+        """Let the workers begin once all models are known; then compare now and then, and soon after a relist."""
+        if not self.audit.wait_for(MODEL_SPEC, self._stop) or not self._wait_for_trunk():
             return
         self._working.set()
         for number in range(self.workers):
             self._thread(f"worker-{number}", lambda: self.desk.forever(self._stop))
         log.info("working on %d models with %d workers", self.desk.informer.count(MODEL_SPEC), self.workers)
+        if not all(self.audit.wait_for(kind, self._stop) for kind in (DEPLOYMENT, JOB)):
+            return
+        log.info("%d Deployments are known; looking at all models once more", self.desk.informer.count(DEPLOYMENT))
+        for key in self.desk.informer.models():
+            self.desk.queue.add(key, Priority.ROUTINE)
         while not self._stop.is_set():
             if self._relisted.wait(min(AUDIT, self.resync)) and not self._stop.wait(AFTER_RELIST):
                 self._relisted.clear()

@@ -60,6 +60,7 @@ class Informer:
         self._conditions: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
         self._models: dict[ModelKey, Live] = {}
         self._children: dict[str, dict[Name, bytes]] = {DEPLOYMENT.plural: {}}
+        self._synced: set[str] = set()
         self._known: dict[str, dict[Name, str]] = {kind.plural: {} for kind in KINDS}
 
     def saw(self, kind: Kind, event: str | None, body: Mapping[str, Any]) -> Change | None:
@@ -86,6 +87,14 @@ class Informer:
             self._models[live.key] = live
             same = old is not None and (old.uid, old.digest) == (live.uid, live.digest)
             return Change(live.key, desired=not same)
+
+    def mark_synced(self, kind: Kind) -> None:
+        """Note that everything of a kind is known, so that what is not here is not there."""
+        self._synced.add(kind.plural)
+
+    def is_synced(self, kind: Kind) -> bool:
+        """Whether everything of a kind is known."""
+        return kind.plural in self._synced
 
     def model(self, key: ModelKey) -> Live | None:
         """Give a ModelSpec, or None where there is none."""

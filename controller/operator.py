@@ -23,6 +23,23 @@ BEAT = 1.0
 _OURS = "app.kubernetes.io/managed-by=trunkline"
 
 
+class _NoEssence(kopf.DiffBaseStorage):
+    """What kopf compares objects with to find out what changed in them: nothing, for no handler of ours asks.
+
+    Its own storage copies every object of every event for this, a fifth of the time that it spends on one.
+    """
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Give nothing to compare."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        """Give nothing: nothing is ever stored."""
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Store nothing."""
+
+
 class Backoffs:
     """Pauses between tries of a request, without an end: a process that gives up on the API comes back to the same API.
 
@@ -104,6 +121,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.execution.max_workers = 1
     # Should a finalizer ever be needed, it is ours by name; nothing sets one today.
     settings.persistence.finalizer = "trunkline.dev/operator"
+    settings.persistence.diffbase_storage = _NoEssence()
     # Our events are posted by ourselves, on transitions; kopf's log lines are no events.
     settings.posting.enabled = False
     # The Lease decides who works; kopf's peering pauses everybody at equal priority.

@@ -73,7 +73,7 @@ class Passes:
     def report(self, key: ModelKey, make: Callable[[ModelStatus, str], ModelStatus]) -> ModelStatus:
         """Write the status that ``make`` gives, from the one before and the time (ISO 8601)."""
         previous = self.statuses.read(key)
-        status = make(previous, stamp())
+        status = make(previous, stamp()).model_copy(update={"settled": ""})
         self._write(key, previous, status)
         return status
 

@@ -39,6 +39,8 @@ class ClusterSettings(BaseModel):
     namespaces: list[str] = Field(default_factory=list)
     """Namespaces with models; empty means all. kopf is told the same: ``-n`` for each, or ``--all-namespaces``."""
     lease_namespace: str = "trunkline-system"
+    poll: float = Field(default=20.0, gt=0)
+    """Seconds between two looks at the repository and its pull requests; a spec that changed is looked up at once."""
     workers: int = Field(default=8, ge=1, le=64)
     """Passes at once."""
     resync: float = Field(default=600.0, gt=0)
@@ -68,6 +70,8 @@ class Settings(BaseModel):
     interval: float = Field(default=2.0, gt=0)
     """Seconds between two looks at the repository."""
     parallel_jobs: int = Field(default=1, ge=1)
+    credentials: Path | None = None
+    """File that holds what to say to the repository over HTTPS, a line ``https://USER:TOKEN@HOST`` each."""
     author_name: str = "Trunkline"
     author_email: str = "trunkline@localhost"
     workload_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads"])
@@ -121,7 +125,7 @@ def _read(file: Path) -> dict[str, object]:
         values: dict[str, object] = tomllib.loads(file.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise Stalled("InvalidSettings", f"{file}: {error}") from error
-    for name in ("repository", "store", "state"):
+    for name in ("repository", "store", "state", "credentials"):
         value = values.get(name)
         if isinstance(value, str) and "://" not in value and not _is_remote(value):
             values[name] = str((file.parent / value).resolve())

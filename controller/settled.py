@@ -1,9 +1,9 @@
-"""A name for everything that was looked at when nothing was left to do: while it is the same, nothing can be.
+"""A mark for everything that was looked at when nothing was left to do: while it is the same, nothing can be.
 
-Thousands of models are at rest at any time, also when the operator starts. A model's status keeps the fingerprint of
-the world in which it came to rest; where the world still has it, a pass would find what the last one found, so it is
-spared. It only ever spares work: whoever forged one would get nothing done, not something undone. What it does not
-cover, records that vanish from the store, a full pass finds once in a while.
+Thousands of models are at rest at any time, also when the operator starts. A model's status keeps the mark of the world
+in which it came to rest; where the world still has it, a pass would find what the last one found, so it is spared. A
+mark only ever spares work: whoever forged one would get nothing done, not something undone. What it does not cover,
+records that vanish from the store, a full pass finds once in a while.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ _RULES = 1
 """Goes up whenever the same world may mean something else to a new version of the plan."""
 
 
-def fingerprint(
-    desired: str, path: str, blob: str, serving: ServingState | None, pulls: Sequence[PullRequest],
-    branches: Mapping[str, str],
+def asked(
+    desired: str, path: str, blob: str, pulls: Sequence[PullRequest], branches: Mapping[str, str]
 ) -> str:  # fmt: skip
-    """Name a model's world: its live spec, its file in git, what serves, and its proposals."""
-    world = [
-        _RULES, desired, path, blob, astuple(serving) if serving is not None else None,
-        [[pull.number, pull.state, pull.head] for pull in pulls], sorted(branches.items()),
-    ]  # fmt: skip
+    """Name what is asked for: a model's live spec, its file in git, and its proposals."""
+    world = [_RULES, desired, path, blob, [[p.number, p.state, p.head] for p in pulls], sorted(branches.items())]
     return digest_of(world)[7:23]
+
+
+def found(serving: ServingState | None) -> str:
+    """Name what serves."""
+    return digest_of(astuple(serving) if serving is not None else None)[7:15]
 
 
 def at_rest(result: Result) -> bool:
@@ -40,6 +41,12 @@ def at_rest(result: Result) -> bool:
 
 def _is_rest(status: str, reason: str) -> bool:
     return status == "True" and reason == Reason.AS_DESIRED
+
+
+def is_same(settled: str, asked_now: str, found_now: str | None) -> bool:
+    """Whether a mark names the world as it is now; ``found_now`` is None while nobody knows what serves."""
+    asked_then, _, found_then = settled.partition(".")
+    return asked_then == asked_now and found_now in (None, found_then)
 
 
 def marked(status: ModelStatus, path: str, settled: str) -> ModelStatus:

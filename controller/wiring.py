@@ -46,7 +46,10 @@ def store(settings: Settings) -> Store:
 def repository(settings: Settings) -> Repository:
     """Open the mirror of the repository alone."""
     author = (settings.author_name, settings.author_email)
-    return Repository(settings.repository, settings.state / "git", branch=settings.branch, author=author)
+    return Repository(
+        settings.repository, settings.state / "git", branch=settings.branch, author=author,
+        credentials=settings.credentials,
+    )  # fmt: skip
 
 
 def forge(settings: Settings, actor: tuple[str, str] | None = None) -> LocalForge:

@@ -84,5 +84,6 @@ def _lost_message(order: AnyOrder, state: JobState) -> str:
     tries = "once" if state.attempts == 1 else f"{state.attempts} times"
     return (
         f"{order.job} failed {tries}, last: {state.reason or 'Error'}: {state.message or 'no output'}. "
-        f"Read `trunkline logs {order.job}`, mend the cause, then `trunkline retry {order.job}`."
+        f"Read `trunkline logs {order.job}`, mend the cause, then `trunkline retry {order.job}` "
+        "(in a cluster `trunkline kube logs` and `kube retry`)."
     )

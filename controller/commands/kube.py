@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import click
 from rich.text import Text
 
+from adapters.jobs_kubernetes import forget
 from adapters.kubernetes_api import JOB, MODEL_SPEC, POD, KubernetesApi
 from controller.commands.status import board
 from controller.console import as_json, console, pick, print_json
@@ -124,11 +125,7 @@ def retry(connect: Callable[[], KubernetesApi], job: str, namespace: str) -> Non
         raise Stalled("NoSuchJob", f"no job {job!r} is in the cluster")
     if len({each["metadata"]["namespace"] for each in attempts}) > 1:
         raise Stalled("NotUnique", f"job {job!r} is in several namespaces; name one with --namespace")
-    running = [each["metadata"]["name"] for each in attempts if not _has_ended(each)]
-    if running:
-        raise Stalled("JobRunning", f"{running[0]} runs or waits; delete it with kubectl if it must end")
-    for each in attempts:
-        api.delete(JOB, each["metadata"]["namespace"], each["metadata"]["name"], uid=each["metadata"]["uid"])
+    forget(api, attempts[0]["metadata"]["namespace"], _plain(job))
     click.echo(f"{job} will be tried again")
 
 
@@ -149,11 +146,6 @@ def _plain(job: str) -> str:
 
 def _attempt(job: Object) -> int:
     return int((job["metadata"].get("labels") or {}).get(_ATTEMPT, "1"))
-
-
-def _has_ended(job: Object) -> bool:
-    conditions: Iterable[Object] = (job.get("status") or {}).get("conditions") or ()
-    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
 
 
 def _last_words(pod: Object) -> str:

@@ -15,8 +15,8 @@ from tests.support.apiserver import OwnServer, connect
 RBAC = DEPLOY / "base" / "rbac.yaml"
 WATCHED, KEPT = ("get", "list", "watch"), ("get", "create", "patch", "delete")
 OPERATOR = {
-    ("trunkline.dev", "modelspecs"): set(WATCHED),
-    ("trunkline.dev", "modelspecs/status"): {"get", "patch"},
+    ("trunkline.dev", "modelspecs"): {"list", "watch"},
+    ("trunkline.dev", "modelspecs/status"): {"patch"},
     ("batch", "jobs"): {*WATCHED, "create", "patch"},
     ("apps", "deployments"): {*WATCHED, *KEPT},
     ("", "services"): {"list", *KEPT},

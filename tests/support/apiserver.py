@@ -166,13 +166,20 @@ class OwnServer(ApiServer):
         own.unlink(missing_ok=True)
         command = [str(self._program), "--data-dir", str(self._folder / "data"), "--kubeconfig", str(own),
                    "--port", str(self._port), *(["--rbac", str(self._rbac)] if self._rbac else [])]  # fmt: skip
-        self._process = self._begin(command, "apiserver.log", lambda: own.exists() and bool(own.read_text()))
+        self._process = self._begin_somehow(command, own)
         with connect(own) as direct:
             known = MODELS if self._has_models else "/apis"
             self._await(lambda: direct.get(known).status_code == 200, "apiserver.log", self._process)
         self._open.touch()
         if self._gateway is None:
             self._begin_gateway(own)
+
+    def _begin_somehow(self, command: list[str], own: Path) -> subprocess.Popen[bytes]:
+        """Start the server; again where a port that it chose by itself was taken meanwhile."""
+        for _ in range(3):
+            with suppress(pytest.fail.Exception):
+                return self._begin(command, "apiserver.log", lambda: own.exists() and bool(own.read_text()))
+        return self._begin(command, "apiserver.log", lambda: own.exists() and bool(own.read_text()))
 
     def _begin_gateway(self, own: Path) -> None:
         """Start what mends watches, and tell everybody its address."""

@@ -261,7 +261,7 @@ class Cluster:
         lines = [f"{key} = {json.dumps([sys.executable, '-m', module])}" for key, module in commands.items()]
         (folder / "trunkline.toml").write_text("\n".join([
             f'repository = "{self.person.hub.path}"', f'store = "{self.folder / "store"}"', 'state = "state"',
-            "interval = 0.2", "[kubernetes]", f'image = "{IMAGE}"', f'serve_image = "{SERVE_IMAGE}"', *lines,
+            "[kubernetes]", "poll = 0.2", f'image = "{IMAGE}"', f'serve_image = "{SERVE_IMAGE}"', *lines,
             f"port = {port}", f"resync = {self.resync}", self._settings, "",
         ]))  # fmt: skip
         return folder / "trunkline.toml"
