@@ -106,7 +106,7 @@ def cold_start(world: World, table: Table, rounds: int) -> None:
 
 
 def listing(world: World) -> float:
-    """Give the seconds that the API server itself takes to list all Deployments, to nobody who does anything with it."""
+    """Give the seconds that the API server itself takes to list all Deployments, whoever asks."""
     began = time.monotonic()
     answer = world.client.get("/apis/apps/v1/deployments", timeout=600)
     assert answer.is_success
