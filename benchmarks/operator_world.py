@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -63,13 +63,16 @@ class World:
     @classmethod
     def ready(cls, folder: Path, count: int, say: Callable[[str], None]) -> World:
         """Give a world in which all models serve; makes it where it is not there yet."""
-        stamp = folder / f"ready-{count}"
-        if not stamp.exists():
+        synced, stamp = folder / f"synced-{count}", folder / f"ready-{count}"
+        if not synced.exists():
             shutil.rmtree(folder, ignore_errors=True)
         world = cls(folder, count)
-        world.hub = _hub(folder, fresh=not stamp.exists())
+        world.hub = _hub(folder, fresh=not synced.exists())
+        if not synced.exists():
+            world._fill(say)
+            synced.touch()
         if not stamp.exists():
-            world._make(say)
+            world._settle(say)
             stamp.touch()
         return world
 
@@ -143,7 +146,7 @@ class World:
         made = DatasetManifest(task="classify", names=["x", "y"], images=1, class_counts={"x": 1}, files=[entry])
         return made.digest()
 
-    def _make(self, say: Callable[[str], None]) -> None:
+    def _fill(self, say: Callable[[str], None]) -> None:
         say(f"making a world of {self.count} models; this is done once")
         self._fill_store()
         self.server.install_modelspecs()
@@ -151,7 +154,10 @@ class World:
         self.hub.commit(files, "All models")
         say(f"  {self.count} files are on the tracked branch")
         self.sync(range(self.count))
-        say(f"  {self.count} ModelSpecs are in the API server; the operator rolls them out …")
+        say(f"  {self.count} ModelSpecs are in the API server")
+
+    def _settle(self, say: Callable[[str], None]) -> None:
+        say("  the operator rolls them out …")
         with Operator(self, workers=8) as operator:
             operator.until(lambda: self._deployments() >= self.count, say, "Deployments", self._deployments)
             self._play_deployments()
@@ -199,7 +205,17 @@ class World:
             self.server.merge(f"{place}/status", {"status": status})
 
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(play, self.server.items("/apis/apps/v1/deployments")))
+            list(pool.map(play, self._pages("/apis/apps/v1/deployments")))
+
+    def _pages(self, path: str) -> Iterator[dict[str, Any]]:
+        """Give all objects, in portions: all at once takes the test server longer than anybody waits."""
+        token = ""
+        while True:
+            page = self.client.get(path, params={"limit": 200, "continue": token}, timeout=120).json()
+            yield from page["items"]
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return
 
     def _ready(self) -> int:
         return Operator.reading(self.port, 'trunkline_conditions{status="True",type="Ready"}')

@@ -92,8 +92,9 @@ def configure(settings: kopf.OperatorSettings) -> None:
     """Set kopf up; each line with its reason."""
     # Every event that our handlers took in is worth a line to kopf, and none to us.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    # A request that hangs blocks what waits for it; the API server answers within seconds or not at all.
-    settings.networking.request_timeout = 30
+    # kopf only lists and watches here. A list of ten thousand objects may take a slow server a minute; one that is cut
+    # off before its end is asked for again, for ever.
+    settings.networking.request_timeout = 300
     settings.networking.connect_timeout = 5
     # kopf ends the process when these run out.
     settings.networking.error_backoffs = Backoffs()

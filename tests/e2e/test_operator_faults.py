@@ -48,8 +48,17 @@ def _faults(faults: list[dict[str, Any]]) -> Disturb:
 
 
 def _outage(cluster: Cluster) -> None:
+    """Let the API be away. Where that took longer than the lease lasts, the operator ended, and is started again."""
+    before = cluster.objects("leases")[0]["spec"]["renewTime"]
     with cluster.api.outage():
         time.sleep(3)
+    give_up = time.monotonic() + 60
+    while cluster.running() and cluster.objects("leases")[0]["spec"]["renewTime"] == before:
+        assert time.monotonic() < give_up, "neither did it renew its lease nor end"
+        time.sleep(0.2)
+    if not cluster.running():
+        assert "the lease is lost" in cluster.log()
+        cluster.restart()
 
 
 def _second_leader(cluster: Cluster) -> None:
@@ -249,7 +258,8 @@ def test_objects_of_others_are_a_conflict_and_never_overwritten(cluster: Cluster
     theirs = {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "serve-digits", "namespace": "default"},
         "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "theirs"}}, "template": {
-            "metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "x", "image": "theirs"}]}}},
+            "metadata": {"labels": {"app": "theirs"}}, "spec": {
+                "containers": [{"name": "x", "image": "theirs", "command": ["sleep", "600"]}]}}},
     }  # fmt: skip
     cluster.kubelet.pause()
     cluster.api.create(DEPLOYMENTS, theirs)

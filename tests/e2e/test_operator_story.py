@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.gitops_sync import Sync
 from tests.support.onnx_models import picture
 from tests.support.place import KEY
 
@@ -143,7 +144,7 @@ def test_an_older_version_waits_for_its_sync(cluster: Cluster) -> None:
     cluster.person.change(("epochs: 1", "epochs: 8"))
     cluster.until("it waits", lambda: cluster.reason("SourceVerified") == "AwaitingSync")
     assert sum(name.startswith("train-") for name in cluster.jobs_run()) == 1
-    cluster.sync.start()
+    Sync(cluster.api, cluster.person.hub.path).once()
     cluster.until("v1 is proposed", cluster.person.pulls)
 
 
