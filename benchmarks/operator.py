@@ -193,8 +193,8 @@ def main() -> int:
         cold_start(world, table, asked.rounds)
         resyncs(world, table)
         with Operator(world) as operator:
-            operator.until(lambda: operator.passes() >= world.count, say)
-            time.sleep(5)
+            operator.until(lambda: operator.passes() >= 2 * world.count, say)  # all Deployments are known as well
+            time.sleep(10)
             idle(operator, table, asked.idle)
             edits(world, table, min(asked.edits, asked.models))
             burst(world, table, min(asked.burst, asked.models - 1))
