@@ -2,8 +2,8 @@
 
     python -m benchmarks.operator [--models 10000] [--burst 1000] [--edits 100] [--folder .bench/operator]
 
-Prints a table: what was measured, the goal, and whether it holds. Ends with 1 where a goal is missed. The world is made
-once, by the operator itself, and kept in the folder.
+Prints a table: what was measured, the goal, and whether it holds. Ends with 1 where a goal is missed. The world takes
+some minutes to make and is kept in the folder until edits have changed it; a folder on tmpfs makes it sooner.
 """
 
 from __future__ import annotations

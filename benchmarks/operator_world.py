@@ -1,7 +1,7 @@
 """A cluster with thousands of released, serving models, for the operator's benchmark: API server, repository, store.
 
-The operator itself makes it what it is: it rolls every model out and writes every status. What was made is kept below
-``.bench/operator`` and used again.
+Deployments and Services are rendered by the product and written in bulk, as if an operator had rolled them out long
+ago; the operator itself then looks at every model and writes every status. What was made is kept in a folder.
 """
 
 from __future__ import annotations
@@ -22,8 +22,15 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from adapters.kubernetes_api import DEPLOYMENT, SERVICE, KubernetesApi
+from adapters.kubernetes_pods import Owner
+from adapters.kubernetes_serving import companion, deployment
 from adapters.store import Store
-from specs.modelspec import Spec
+from controller.cluster import styles
+from controller.settings import load
+from reconcilers.rollout import target_of
+from specs.modelspec import ModelKey, Spec
+from specs.names import serving_name
 from specs.records import (
     ArtifactRecord,
     DatasetManifest,
@@ -155,12 +162,12 @@ class World:
         say(f"  {self.count} files are on the tracked branch")
         self.sync(range(self.count))
         say(f"  {self.count} ModelSpecs are in the API server")
+        self._roll_out()
+        say(f"  {self.count} Deployments and Services are there, all pods ready")
 
     def _settle(self, say: Callable[[str], None]) -> None:
-        say("  the operator rolls them out …")
+        say("  the operator looks at each and writes its status …")
         with Operator(self, workers=8) as operator:
-            operator.until(lambda: self._deployments() >= self.count, say, "Deployments", self._deployments)
-            self._play_deployments()
             operator.until(lambda: self._ready() >= self.count, say, "ready", self._ready)
             time.sleep(3)
 
@@ -190,22 +197,34 @@ class World:
                                       names=["x", "y"], image_size=(32, 32), self_tests=[])  # fmt: skip
             self.store.create(artifact_key(file), artifact.encode())
 
-    def _deployments(self) -> int:
-        page = self.client.get("/apis/apps/v1/deployments", params={"limit": 1}).json()
-        return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
+    def _roll_out(self) -> None:
+        """Write what the operator would have written for every release, and say that all pods are ready."""
+        config = Operator(self).settings
+        assert config.kubernetes is not None
+        _, style = styles(config, config.kubernetes)
+        api = KubernetesApi.connect(kubeconfig=str(_direct(self.folder / "api")))
 
-    def _play_deployments(self) -> None:
-        """Say of every Deployment that all its pods are ready."""
-
-        def play(body: dict[str, Any]) -> None:
-            wanted = body["spec"].get("replicas") or 1
-            status = {"observedGeneration": body["metadata"]["generation"], "replicas": wanted,
+        def make(number: int) -> None:
+            key = ModelKey(self.team(number), self.name(number))
+            owner = Owner(key, uids[key])
+            spec = Spec.model_validate(self._spec(number % RUNS), by_alias=True, by_name=False)
+            assert spec.release is not None
+            assert spec.serving is not None
+            target = target_of(serving_name(*key), spec.release, spec.serving)
+            service = companion(SERVICE, owner, target.shape, network_policies=False)
+            assert service is not None
+            api.apply(SERVICE, service)
+            made = api.apply(DEPLOYMENT, deployment(owner, style, target, failure=None, live=None))
+            wanted = target.shape.replicas
+            status = {"observedGeneration": made["metadata"]["generation"], "replicas": wanted,
                       "updatedReplicas": wanted, "readyReplicas": wanted, "availableReplicas": wanted}  # fmt: skip
-            place = f"/apis/apps/v1/namespaces/{body['metadata']['namespace']}/deployments/{body['metadata']['name']}"
+            place = f"/apis/apps/v1/namespaces/{key.namespace}/deployments/{made['metadata']['name']}"
             self.server.merge(f"{place}/status", {"status": status})
 
+        found = (each["metadata"] for each in self._pages(f"{MODELS}/modelspecs"))
+        uids = {ModelKey(m["namespace"], m["name"]): m["uid"] for m in found}
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(play, self._pages("/apis/apps/v1/deployments")))
+            list(pool.map(make, range(self.count)))
 
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
         """Give all objects, in portions: all at once takes the test server longer than anybody waits."""
@@ -233,6 +252,7 @@ class Operator:
             "image = 'trunkline/workloads@sha256:0'\n"
             f"serve_image = 'trunkline/serve@sha256:0'\nworkers = {workers}\nresync = {resync}\nport = {world.port}\n"
         )
+        self.settings = load(world.folder, {"TRUNKLINE_CONFIG": str(config)})
         self._environment = {
             **os.environ, "DIRECT": str(_direct(world.folder / "api")),
             "KUBECONFIG": str(world.server.kubeconfig_of("operator")), "TRUNKLINE_CONFIG": str(config),

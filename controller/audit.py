@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from threading import Event
 
 from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, SERVICE, Kind, KubernetesApi, Object
+from adapters.kubernetes_pods import selector
 from controller.informer import KINDS, Change, Informer, Name
 from specs.errors import TrunklineError
 
 log = logging.getLogger("trunkline.audit")
 
-OURS = {"app.kubernetes.io/managed-by": "trunkline"}
+OURS = selector()
 GRACE = 5.0
 """Seconds that the watch may be behind a list."""
 _SELECTED: dict[Kind, dict[str, str]] = {MODEL_SPEC: {}, JOB: OURS, DEPLOYMENT: OURS, SERVICE: OURS}

@@ -64,7 +64,7 @@ def build(
     informer = Informer(clock)
     audit = Audit(api, informer, kubernetes.namespaces)
     repository = wiring.repository(settings)
-    job_style, serve_style = _styles(settings, kubernetes)
+    job_style, serve_style = styles(settings, kubernetes)
     ports = Ports(
         wiring.store(settings),
         repository,
@@ -80,7 +80,7 @@ def build(
     parts = between(Parts(ports, statuses, Events(api, informer)))
     reconciler = Reconciler(parts.ports, time.time, remembered=REMEMBERED)
     provenance = GitProvenance(repository, prefix=settings.prefix)
-    trunk = Trunk(reconciler, provenance, clock)
+    trunk = Trunk(reconciler, provenance, clock, metrics.looked)
     passes = Passes(reconciler, parts.statuses, parts.events.tell)
     queue: WorkQueue[ModelKey] = WorkQueue(clock)
     desk = Desk(informer, queue, provenance, trunk, passes, metrics, clock)
@@ -103,7 +103,8 @@ def _kubernetes(settings: Settings) -> ClusterSettings:
     return settings.kubernetes
 
 
-def _styles(settings: Settings, kubernetes: ClusterSettings) -> tuple[PodStyle, PodStyle]:
+def styles(settings: Settings, kubernetes: ClusterSettings) -> tuple[PodStyle, PodStyle]:
+    """Give what the pods of jobs, and those of servers, have in common."""
     common = {"store_url": settings.store, "secret": kubernetes.secret, "store_claim": kubernetes.store_claim}
     jobs = PodStyle(
         image=kubernetes.image, command=tuple(kubernetes.workload_command),

@@ -137,7 +137,6 @@ class Host:
 
     def _touched(self, touched: Touched) -> None:
         """Wake the models that a look at git and forge concerns."""
-        self.metrics.looked("ok")
         for key in self.desk.informer.models() if touched.names else touched.keys:
             if key.name in touched.names or key in touched.keys:
                 self.desk.queue.add(key, Priority.CHANGE)

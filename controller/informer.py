@@ -14,10 +14,10 @@ from threading import RLock
 from typing import Any
 
 from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, Kind, Object
+from adapters.kubernetes_pods import MODEL
 from specs.digests import desired_digest
 from specs.modelspec import ModelKey
 
-MODEL_LABEL = "trunkline.dev/model"
 KINDS = (MODEL_SPEC, JOB, DEPLOYMENT)
 Name = tuple[str, str]
 """Namespace and name."""
@@ -179,7 +179,7 @@ def _is_newer(version: str, than: str) -> bool:
 
 
 def _of_owner(metadata: Mapping[str, Any]) -> Change | None:
-    model = (metadata.get("labels") or {}).get(MODEL_LABEL)
+    model = (metadata.get("labels") or {}).get(MODEL)
     return Change(ModelKey(str(metadata["namespace"]), model), desired=False) if model else None
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import kopf
 
 from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, Kind
+from adapters.kubernetes_pods import MANAGED_BY, US
 from controller.host import Host
 
 BEAT = 1.0
-_OURS = "app.kubernetes.io/managed-by=trunkline"
+_OURS = f"{MANAGED_BY}={US}"
 
 
 class _NoEssence(kopf.DiffBaseStorage):

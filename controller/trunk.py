@@ -27,7 +27,12 @@ class Touched:
 class Trunk:
     """Polls. A webhook, or a pass that pushed something, may ask for a look at once; it never says what to find."""
 
-    def __init__(self, reconciler: Reconciler, provenance: GitProvenance, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, reconciler: Reconciler, provenance: GitProvenance, clock: Callable[[], float],
+        looked: Callable[[str], None] = lambda outcome: None,
+    ) -> None:  # fmt: skip
+        """``looked`` is told how each look ended: ``ok`` or ``error``."""
+        self._looked = looked
         self._reconciler = reconciler
         self._provenance = provenance
         self._clock = clock
@@ -53,8 +58,10 @@ class Trunk:
             try:
                 touched(self.look())
                 self._trouble = ""
+                self._looked("ok")
             except TrunklineError as error:
                 self._complain(error)
+                self._looked("error")
             self._wanted.wait(interval)
 
     def look(self) -> Touched:

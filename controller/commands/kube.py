@@ -10,8 +10,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from adapters.jobs_kubernetes import forget
+from adapters.jobs_kubernetes import ATTEMPT, JOB_LABEL, forget
 from adapters.kubernetes_api import JOB, MODEL_SPEC, POD, KubernetesApi
+from adapters.kubernetes_pods import MODEL
 from controller.commands.status import board
 from controller.console import as_json, console, pick, print_json
 from controller.why import why as explain
@@ -20,7 +21,6 @@ from specs.modelspec import ModelKey
 from specs.status import ModelStatus
 
 Object = Mapping[str, Any]
-_MODEL, _JOB, _ATTEMPT = "trunkline.dev/model", "trunkline.dev/job", "trunkline.dev/attempt"
 
 
 @click.group()
@@ -75,7 +75,7 @@ def why(connect: Callable[[], KubernetesApi], model: str, namespace: str, json_:
     api = connect()
     found = {_key(each): each for each in api.list(MODEL_SPEC, namespace)}
     key = pick(found, model)
-    labels = {_MODEL: key.name}
+    labels = {MODEL: key.name}
     jobs, pods = (api.list(kind, key.namespace, labels=labels) for kind in (JOB, POD))
     answer = explain(key, found[key], jobs, pods)
     if json_:
@@ -96,7 +96,7 @@ def why(connect: Callable[[], KubernetesApi], model: str, namespace: str, json_:
 def logs(connect: Callable[[], KubernetesApi], job: str, namespace: str) -> None:
     """Print what JOB's last attempt wrote; `kube status MODEL` and `kube why MODEL` name the jobs."""
     api = connect()
-    attempts = sorted(api.list(JOB, namespace, labels={_JOB: _plain(job)}), key=_attempt)
+    attempts = sorted(api.list(JOB, namespace, labels={JOB_LABEL: _plain(job)}), key=_attempt)
     if not attempts:
         raise Stalled("NoSuchJob", f"no job {job!r} is in the cluster; finished ones are removed after a day")
     place, name = attempts[-1]["metadata"]["namespace"], attempts[-1]["metadata"]["name"]
@@ -120,7 +120,7 @@ def logs(connect: Callable[[], KubernetesApi], job: str, namespace: str) -> None
 def retry(connect: Callable[[], KubernetesApi], job: str, namespace: str) -> None:
     """Forget the failed attempts of JOB, so that the operator tries it again. Needs the right to delete Jobs."""
     api = connect()
-    attempts = api.list(JOB, namespace, labels={_JOB: _plain(job)})
+    attempts = api.list(JOB, namespace, labels={JOB_LABEL: _plain(job)})
     if not attempts:
         raise Stalled("NoSuchJob", f"no job {job!r} is in the cluster")
     if len({each["metadata"]["namespace"] for each in attempts}) > 1:
@@ -145,7 +145,7 @@ def _plain(job: str) -> str:
 
 
 def _attempt(job: Object) -> int:
-    return int((job["metadata"].get("labels") or {}).get(_ATTEMPT, "1"))
+    return int((job["metadata"].get("labels") or {}).get(ATTEMPT, "1"))
 
 
 def _last_words(pod: Object) -> str:

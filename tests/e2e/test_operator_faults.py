@@ -15,7 +15,7 @@ from specs.modelspec import ModelKey
 from specs.status import Reason
 from tests.support.cluster import Cluster
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("cluster-faults"), pytest.mark.timeout(300)]
 
 JOBS, DEPLOYMENTS = "/apis/batch/v1/namespaces/default/jobs", "/apis/apps/v1/namespaces/default/deployments"
 MODELS = "/apis/trunkline.dev/v1alpha1/namespaces/default/modelspecs"
