@@ -124,7 +124,7 @@ def test_a_lost_answer_is_no_lost_lease(lease: Make, api_server: ApiServer) -> N
     """A renewal that went through although the answer did not come is found at the next try."""
     one = lease("one", Clock())
     one.try_once()
-    api_server.faults([{"method": "PUT", "path": "/leases/", "drop": True, "after": True, "count": 1}])
+    api_server.faults([{"method": "PUT", "path": "/leases/", "drop": True, "after": True, "count": -1}])
     try:
         with pytest.raises(Transient):
             one.try_once()

@@ -279,7 +279,8 @@ SHAPES = [
     (lambda data: data["serving"].update(replicas=3), "replicas"),
     (lambda data: data["serving"].update(nodeSelector={"gpu": "l4"}), "nodes"),
     (lambda data: data["serving"].update(resources={"limits": {"memory": "1Gi"}}), "resources"),
-    (lambda data: data["serving"].update(autoscaling={"minReplicas": 1, "maxReplicas": 4}), "autoscaling"),
+    (lambda data: data["serving"].update(
+        autoscaling={"minReplicas": 1, "maxReplicas": 4}, resources={"requests": {"cpu": "1"}}), "autoscaling"),
 ]
 
 
