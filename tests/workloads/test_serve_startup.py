@@ -242,6 +242,21 @@ def test_goes_on_answering_while_the_word_spreads(begin: Start, shelf: Store) ->
     assert server.process.wait(30) == 0
 
 
+def test_a_connection_kept_open_is_led_away_in_a_drain(begin: Start, shelf: Store) -> None:
+    """A client that never asks whether the server is ready is told to connect anew, before the server closes on it."""
+    server = begin(told(plain(shelf)), "--drain-delay", "1.5")
+    until_ready(server)
+    assert server.process is not None
+    with httpx.Client(base_url=server.http.base_url, trust_env=False) as client:
+        assert "connection" not in client.post(INFER, json=REQUEST).headers
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: health(server, "ready")[0] == 503)
+        for page, status in ((INFER, 200), ("/nowhere", 404)):
+            answer = client.post(page, json=REQUEST)
+            assert (answer.status_code, answer.headers["connection"]) == (status, "close")
+    assert server.process.wait(30) == 0
+
+
 def test_no_request_is_lost_in_a_drain(begin: Start, shelf: Store) -> None:
     """Clients that ask until they learn that it is not ready get an answer to every request."""
     server = begin(told(plain(shelf)), "--drain-delay", "1")

@@ -66,7 +66,8 @@ class Server:
         self._protocol = Protocol(self.repository, intake, metrics, _version(), fixed=fixed)
         predictions = Predictions(self.repository, intake, metrics, limits, self._decoders)
         self._metrics = metrics
-        app = web.Application(middlewares=[_refusals])
+        self._leaving = False
+        app = web.Application(middlewares=[self._farewell, _refusals])
         app.add_routes([
             *self._protocol.routes(),
             web.post("/models/{name}/predict", predictions.predict),
@@ -96,7 +97,11 @@ class Server:
         self._explain("")
 
     async def drain(self) -> None:
-        """Say at once that nothing more should come here, and answer what comes nevertheless for a while."""
+        """Say at once that nothing more should come here, and answer what comes nevertheless for a while.
+
+        Every answer ends its connection: one kept open would carry a request just when the server closes it.
+        """
+        self._leaving = True
         self._explain("the server is about to stop")
         await asyncio.sleep(self._settings.drain_delay)
 
@@ -112,6 +117,14 @@ class Server:
         self._state.close()
         self._loaders.shutdown(wait=False, cancel_futures=True)
         self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    @web.middleware
+    async def _farewell(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Send clients elsewhere for their next request, once it is known that the server stops."""
+        response = await handler(request)
+        if self._leaving:
+            response.force_close()
+        return response
 
     async def _models(self, request: web.Request) -> web.Response:
         del request
