@@ -28,7 +28,8 @@ class Audit:
         self._namespaces = tuple(namespaces) or ("",)
         self._alone: frozenset[Name] = frozenset()
         self.missed = 0
-        """Objects that the last audit found to be unknown or old here, and that stayed so for ``GRACE`` seconds."""
+        """Objects that two audits in a row found unknown or old here; in a burst a watch may well be late once."""
+        self._suspected = False
 
     def reachable(self, namespace: str, name: str) -> bool:
         """Whether the last look found the Service of a Deployment of ours (or was not after it yet)."""
@@ -57,7 +58,8 @@ class Audit:
             if not self._settles(kind, listed, stop, GRACE):
                 missed += len(self._informer.missing(kind, listed))
         self._look_for_services(tell)
-        self.missed = missed
+        self.missed = missed if self._suspected else 0
+        self._suspected = missed > 0
         if missed:
             log.error("the watch has not told of %d objects that the API lists", missed)
 

@@ -127,7 +127,7 @@ class Host:
         return ("the tracked branch has not been read yet",) if self.desk.trunk.shared is None else ()
 
     def tell(self, change: Change, priority: Priority | None = None) -> None:
-        """Queue what a change concerns."""
+        """Queue what a change concerns; a model that is gone is looked at no more."""
         queue = self.desk.queue
         if change.gone:
             queue.forget(change.key)
