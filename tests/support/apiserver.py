@@ -31,6 +31,9 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/modelspecs.trunkline.dev"
 MODELS = "/apis/trunkline.dev/v1alpha1/modelspecs"
+BUILT_IN = ("/api/v1/pods", "/api/v1/services", "/apis/apps/v1/deployments", "/apis/batch/v1/jobs",
+            "/apis/coordination.k8s.io/v1/leases")  # fmt: skip
+"""What the server begins to serve one after the other, a moment after it answers."""
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 """Begins the command of what must not outlive a killed test run."""
 
@@ -168,8 +171,8 @@ class OwnServer(ApiServer):
                    "--port", str(self._port), *(["--rbac", str(self._rbac)] if self._rbac else [])]  # fmt: skip
         self._process = self._begin_somehow(command, own)
         with connect(own) as direct:
-            known = MODELS if self._has_models else "/apis"
-            self._await(lambda: direct.get(known).status_code == 200, "apiserver.log", self._process)
+            for listed in (*BUILT_IN, *([MODELS] if self._has_models else ())):
+                self._await(lambda path=listed: direct.get(path).status_code == 200, "apiserver.log", self._process)
         self._open.touch()
         if self._gateway is None:
             self._begin_gateway(own)
