@@ -101,15 +101,19 @@ class LocalForge:
 
         self._ledger.act(edit)
 
-    def close(self, number: int, *, comment: str) -> None:
-        """Comment once and close; no-op where it is closed or merged already."""
+    def close(self, number: int, *, comment: str, mark: str = "") -> None:
+        """Comment once and close; no-op where it is closed or merged already. ``mark`` is added to the body."""
 
         def edit(view: View) -> Edit | PullRequest:
             pull = view.pull(number)
             if pull.state is not PullState.OPEN:
                 return pull
             comments = (*pull.comments, comment) if comment else pull.comments
-            return Edit(replace(pull, state=PullState.CLOSED, closed=int(self._clock()), comments=comments), "Close")
+            body = f"{pull.body.rstrip()}\n\n{mark}\n" if mark else pull.body
+            closed = replace(
+                pull, state=PullState.CLOSED, closed=int(self._clock()), comments=comments, body=body
+            )
+            return Edit(closed, "Close")
 
         self._ledger.act(edit)
 
@@ -130,6 +134,11 @@ class LocalForge:
             return Edit(replace(pull, state=PullState.OPEN, closed=0, head=head), "Reopen")
 
         return self._ledger.act(edit)
+
+    def merge_when_allowed(self, number: int) -> None:
+        """Never works: nobody but people merges here, so there is nothing to wait for."""
+        text = f"the local forge merges nothing by itself; a person does, with `trunkline pr merge {number}`"
+        raise Stalled("AutoMergeUnavailable", text)
 
     def merge(
         self,

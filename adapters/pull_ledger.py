@@ -222,6 +222,7 @@ def _decode(data: bytes) -> PullRequest:
     try:
         fields = json.loads(data)
         fields |= {"state": PullState(fields["state"]), "comments": tuple(fields["comments"])}
+        fields["approved_by"] = tuple(fields.get("approved_by", ()))
         return PullRequest(**fields)
     except (ValueError, TypeError, KeyError) as error:
         msg = f"{PULLS} cannot be read ({error}); to go back to the last good one: git update-ref {PULLS} {PULLS}~1"

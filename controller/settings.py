@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -49,6 +50,33 @@ class ClusterSettings(BaseModel):
     """Of probes and metrics."""
 
 
+class ForgeSettings(BaseModel):
+    """Where pull requests live, and how to get in. Secrets are named by file and read when needed: they rotate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["local", "github", "gitlab", "gitea"]
+    """``gitea`` is Forgejo too; ``local`` keeps pull requests in the bare repository itself."""
+    url: str = ""
+    """Root of the API, as in ``https://git.example.com/api/v1``; found from the repository's address if empty."""
+    project: str = ""
+    """``owner/name`` (for GitLab with all groups); found from the repository's address if empty."""
+    token_file: Path | None = None
+    """Holds a token that may push branches, open pull requests and set statuses."""
+    app_id: int | None = None
+    installation_id: int | None = None
+    app_key_file: Path | None = None
+    """Likewise as a GitHub App: its number, its installation's, and its private key in PEM."""
+    labels: list[str] = Field(default_factory=lambda: ["trunkline"])
+    """Put on every proposal."""
+    max_open: int = Field(default=10, ge=1)
+    """Proposals that may be open at once in the repository; rollbacks do not count."""
+    max_per_hour: int = Field(default=20, ge=1)
+    """Proposals that may be opened in one hour; rollbacks do not count."""
+    webhook_secret_file: Path | None = None
+    """Holds what webhooks are signed with (for GitLab: the token they carry). Without it none is listened to."""
+
+
 class Settings(BaseModel):
     """Everything that agent, operator and command line need to know about their surroundings."""
 
@@ -72,6 +100,8 @@ class Settings(BaseModel):
     parallel_jobs: int = Field(default=1, ge=1)
     credentials: Path | None = None
     """File that holds what to say to the repository over HTTPS, a line ``https://USER:TOKEN@HOST`` each."""
+    forge: ForgeSettings | None = None
+    """The table ``[forge]``; a bare repository on this machine needs none."""
     author_name: str = "Trunkline"
     author_email: str = "trunkline@localhost"
     workload_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads"])
@@ -105,7 +135,7 @@ def load(start: Path, environment: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, object] = {}
     if file is not None:
         values = _read(file)
-    for name in Settings.model_fields.keys() - {"kubernetes"}:
+    for name in Settings.model_fields.keys() - {"kubernetes", "forge"}:
         given = environment.get(_PREFIX + name.upper())
         if given is not None:
             values[name] = given.split() if name.endswith("_command") else given

@@ -63,6 +63,8 @@ class CloseProposal:
     reason: str
     """``AlreadyApplied``, ``Superseded`` or ``Obsolete``; shown in the closing comment."""
     comment: str
+    mark: str
+    """Hidden words for the body that tell our closing from a person's rejection."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Applier:
             case Propose():
                 self._propose(source, action)
             case CloseProposal():
-                self._forge.close(action.number, comment=action.comment)
+                self._forge.close(action.number, comment=action.comment, mark=action.mark)
                 if action.branch_head is not None:
                     self._repository.delete_branch(action.branch, action.branch_head)
             case DeleteBranch(branch=branch, head=head):

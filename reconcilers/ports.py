@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from specs.errors import Problem
-from specs.facts import Commit, JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
+from specs.facts import Check, Commit, JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
 from specs.modelspec import ModelKey
 from specs.placement import Placement
 from specs.workorders import AnyOrder
@@ -79,8 +79,33 @@ class Forge(Protocol):
     def update(self, number: int, *, title: str, body: str) -> None:
         """Set title and body, and look at the branch's head anew."""
 
-    def close(self, number: int, *, comment: str) -> None:
-        """Comment once and close; no-op where it is closed or merged already."""
+    def close(self, number: int, *, comment: str, mark: str) -> None:
+        """Comment once and close; no-op where it is closed or merged already.
+
+        ``mark`` is added to the body in the same act as closing, so that the list alone tells that it was us.
+        """
+
+    def reopen(self, number: int) -> PullRequest:
+        """Open a closed one of ours again, whose branch is where it was; Stalled where the forge does not let us."""
+
+    def merge_when_allowed(self, number: int) -> None:
+        """Ask the forge to merge by itself as soon as its own rules allow; Stalled where it cannot."""
+
+
+class Reviews(Protocol):
+    """What people and checks say about pull requests: for provenance and for continuous integration."""
+
+    def pull_of(self, commit: str) -> PullRequest | None:
+        """Give the merged pull request by which a commit came to the tracked branch, None where by none."""
+
+    def approvals(self, number: int) -> Sequence[str]:
+        """Give who approves the last commit of a pull request, by the forge's names for them, sorted."""
+
+    def say(self, number: int, text: str, *, marker: str) -> None:
+        """Put one comment on a pull request, or change it where one with that hidden ``marker`` is there."""
+
+    def report(self, commit: str, check: Check) -> None:
+        """Set a check on a commit; the last one of a name holds."""
 
 
 class Jobs(Protocol):

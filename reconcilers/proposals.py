@@ -118,7 +118,7 @@ def _decision(ctx: Context, same: list[ProposalState]) -> tuple[Verdict, Reason,
 
 def _closed_by_us(pull: PullRequest) -> bool:
     """Whether nobody decided anything: we closed it ourselves."""
-    return any(_CLOSED in comment for comment in pull.comments)
+    return _CLOSED in pull.body
 
 
 def rejected_branches(ctx: Context) -> frozenset[str]:
@@ -156,8 +156,8 @@ def _close_others(ours: list[ProposalState], draft: Draft, key: str) -> tuple[Cl
 
 def closing(state: ProposalState, reason: str, sentence: str) -> CloseProposal:
     """Close one with a stated reason; the hidden mark tells our closing from a person's rejection."""
-    comment = f"{sentence} ({reason})\n\n{_CLOSED}reason={reason} -->"
-    return CloseProposal(state.pull.number, state.pull.branch, state.branch_head, reason, comment)
+    pull, comment, mark = state.pull, f"{sentence} ({reason})", f"{_CLOSED}reason={reason} -->"
+    return CloseProposal(pull.number, pull.branch, state.branch_head, reason, comment, mark)
 
 
 def stale(ctx: Context, intent: str, *, reason: str, sentence: str, subject: str | None = None) -> tuple[Action, ...]:
@@ -184,9 +184,12 @@ def _subject(pull: PullRequest) -> str | None:
 
 
 def _outdated(pull: PullRequest, marker: str) -> bool:
-    """Whether what we last wrote differs from what we would write now; a person's own wording is left alone."""
+    """Whether what we last wrote differs from what we would write now; a person's own wording is left alone.
+
+    One that we closed and a person opened again still says that we closed it: that must go.
+    """
     ours = _MARKER.search(pull.body)
-    return ours is not None and ours[0] != marker
+    return ours is not None and (ours[0] != marker or _CLOSED in pull.body)
 
 
 def _name(state: ProposalState) -> str:

@@ -112,6 +112,30 @@ class PullRequest:
     merged_by: str = ""
     url: str = ""
     comments: tuple[str, ...] = ()
+    """As far as the forge's list tells; most do not."""
+    approved_by: tuple[str, ...] = ()
+    """Likewise: who said yes to its last commit."""
+    auto_merge: bool | None = None
+    """Whether the forge was asked to merge it by itself; None where the forge does not say."""
+
+
+class CheckState(StrEnum):
+    """How a check of ours on a commit stands."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What we say about a commit, where branch protection can ask for it: ``name`` is static, part of our API."""
+
+    name: str
+    state: CheckState
+    summary: str
+    """One line, at most 140 characters."""
+    url: str = ""
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,11 @@ def test_close_comments_then_deletes_the_branch(world: World) -> None:
     action = asked(world)
     applier(world).apply(world.source(), (action,))
     (pull,) = world.forge.opened()
-    close = CloseProposal(1, pull.branch, pull.head, "Obsolete", "No longer wanted.")
+    mark = "<!-- trunkline:closed reason=Obsolete -->"
+    close = CloseProposal(1, pull.branch, pull.head, "Obsolete", "No longer wanted.", mark)
     assert applier(world).apply(world.source(), (close, close)) == ()
     assert [(p.state, p.comments) for p in world.forge.pulls] == [(PullState.CLOSED, ("No longer wanted.",))]
+    assert mark in world.forge.pulls[0].body
     assert pull.branch not in world.git.heads
     gone = replace(close, branch_head=None)
     assert applier(world).apply(world.source(), (gone,)) == ()

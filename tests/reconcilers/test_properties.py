@@ -100,7 +100,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.world.forge.pulls)
     @rule(pick=PICKS)
     def reopen(self, pick: int) -> None:
-        self.world.forge.reopen(pick % len(self.world.forge.pulls) + 1)
+        self.world.forge.opened_again(pick % len(self.world.forge.pulls) + 1)
 
     @precondition(lambda self: len(self.world.git.heads) > 1)
     @rule(pick=PICKS)

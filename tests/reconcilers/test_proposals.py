@@ -50,8 +50,8 @@ def reworded(state: ProposalState, old: str, new: str) -> ProposalState:
 
 def by_us(proposal: Proposal, number: int = 1, **changes: Any) -> ProposalState:
     """Give a pull request that we closed ourselves."""
-    comment = closing(pull(proposal), "Obsolete", "Not wanted.").comment
-    return pull(proposal, PullState.CLOSED, number, comments=("nice", comment), **changes)
+    mark = closing(pull(proposal), "Obsolete", "Not wanted.").mark
+    return pull(proposal, PullState.CLOSED, number, body=f"{proposal.body}\n{mark}\n", **changes)
 
 
 def test_opens_one_where_there_is_none() -> None:

@@ -45,8 +45,8 @@ def reworded(state: ProposalState, old: str, new: str) -> ProposalState:
 
 def by_us(proposal: Proposal, number: int = 1, **changes: Any) -> ProposalState:
     """Give a pull request that we closed ourselves."""
-    comment = closing(pull(proposal), "Obsolete", "Not wanted.").comment
-    return pull(proposal, PullState.CLOSED, number, comments=("nice", comment), **changes)
+    mark = closing(pull(proposal), "Obsolete", "Not wanted.").mark
+    return pull(proposal, PullState.CLOSED, number, body=f"{proposal.body}\n{mark}\n", **changes)
 
 
 def test_branch_with_foreign_commits_is_not_overwritten() -> None:

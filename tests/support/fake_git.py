@@ -178,8 +178,19 @@ class FakeForge:
     def update(self, number: int, *, title: str, body: str) -> None:
         self.wire.effect(f"update {number}", lambda: self._set(number, title=title, body=body))
 
-    def close(self, number: int, *, comment: str) -> None:
-        self.wire.effect(f"close {number}", lambda: self.shut(number, comment))
+    def close(self, number: int, *, comment: str, mark: str) -> None:
+        self.wire.effect(f"close {number}", lambda: self.shut(number, comment, mark))
+
+    def reopen(self, number: int) -> PullRequest:
+        def act() -> PullRequest:
+            if not self.opened_again(number):
+                raise Stalled("BranchMissing", str(number))
+            return self.pulls[number - 1]
+
+        return self.wire.effect(f"reopen {number}", act)
+
+    def merge_when_allowed(self, number: int) -> None:
+        self.wire.effect(f"auto-merge {number}", lambda: self._set(number, auto_merge=True))
 
     # ------------------------------------------------------------------------------------------------- its inside
     def _open(self, branch: str, title: str, body: str) -> PullRequest:
@@ -196,12 +207,13 @@ class FakeForge:
     def _set(self, number: int, **changes: object) -> None:
         self.pulls[number - 1] = replace(self.pulls[number - 1], **changes)  # type: ignore[arg-type]
 
-    def shut(self, number: int, comment: str = "") -> None:
+    def shut(self, number: int, comment: str = "", mark: str = "") -> None:
         """Close as a person does, or for the port."""
         pull = self.pulls[number - 1]
         if pull.state is PullState.OPEN:
             comments = (*pull.comments, comment) if comment else pull.comments
-            self._set(number, state=PullState.CLOSED, closed=int(self.clock()), comments=comments)
+            body = f"{pull.body}\n{mark}\n" if mark else pull.body
+            self._set(number, state=PullState.CLOSED, closed=int(self.clock()), comments=comments, body=body)
 
     # ------------------------------------------------------------------------------------------------- people
     def opened(self) -> Sequence[PullRequest]:
@@ -220,7 +232,7 @@ class FakeForge:
         self._set(number, state=PullState.MERGED, closed=int(self.clock()), merge_commit=sha, head=head)
         return True
 
-    def reopen(self, number: int) -> bool:
+    def opened_again(self, number: int) -> bool:
         """Reopen as a person does; False where the branch is gone or another one is open from it."""
         pull = self.pulls[number - 1]
         taken = any(other.branch == pull.branch for other in self.opened())
