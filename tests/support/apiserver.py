@@ -171,8 +171,9 @@ class OwnServer(ApiServer):
                    "--port", str(self._port), *(["--rbac", str(self._rbac)] if self._rbac else [])]  # fmt: skip
         self._process = self._begin_somehow(command, own)
         with connect(own) as direct:
-            for listed in (*BUILT_IN, *([MODELS] if self._has_models else ())):
-                self._await(lambda path=listed: direct.get(path).status_code == 200, "apiserver.log", self._process)
+            wanted = [*BUILT_IN, *([MODELS] if self._has_models else ())]
+            serves = lambda: all(direct.get(path, params={"limit": 1}).is_success for path in wanted)  # noqa: E731
+            self._await(serves, "apiserver.log", self._process)
         self._open.touch()
         if self._gateway is None:
             self._begin_gateway(own)
