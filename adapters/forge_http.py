@@ -6,10 +6,12 @@ help (network, 5xx, 429, a spent quota), ``Refused`` where the forge said no to 
 
 from __future__ import annotations
 
+import functools
+import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -29,6 +31,12 @@ _OVERLAP = 120
 """Seconds that a list may lag behind what it lists: as much is read again each time."""
 
 Counted = Callable[[str, str], None]
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Give whom we trust; reading all the certificates takes a while, so it is done once."""
+    return httpx.create_ssl_context()
 
 
 class Refused(Stalled):
@@ -60,24 +68,27 @@ class ForgeClient:
     ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
         self._authorize, self._pace, self._counted, self._clock = authorize, pace, counted, clock
-        self._http = httpx.Client(timeout=timeout, headers={"User-Agent": "trunkline"}, follow_redirects=False)
+        agent = {"User-Agent": "trunkline"}
+        self._http = httpx.Client(timeout=timeout, headers=agent, follow_redirects=False, verify=_trusted())
         self._remembered: OrderedDict[str, Remembered] = OrderedDict()
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._closed_until = 0.0
         self._wrote = 0.0
 
     def get(self, path: str, **parameters: str | int) -> Any:
-        """Give the JSON at a path below the URL; None where there is none (404)."""
+        """Give the JSON at a path below the URL (or at a whole address); None where there is none (404)."""
         answer = self._get(path, parameters)
         return None if answer.status_code == 404 else _json(answer)
 
     def pages(self, path: str, **parameters: str | int) -> Iterator[list[Any]]:
-        """Give the pages of a list, as far as somebody wants them."""
+        """Give the pages of a list, as far as somebody wants them; Refused where there is no such list (404)."""
         for number in range(1, _MAX_PAGES + 1):
             answer = self._get(path, {**parameters, "page": number})
-            found = [] if answer.status_code == 404 else _json(answer)
+            if answer.status_code == 404:
+                raise Refused(404, self._words("GET", path, answer))
+            found = _json(answer)
             if not isinstance(found, list):
-                raise Transient("ForgeUnavailable", f"{self.url}{path} gave no list")
+                raise Transient("ForgeUnavailable", f"{self._address(path)} gave no list")
             yield found
             if "next" not in answer.links:
                 return
@@ -120,11 +131,11 @@ class ForgeClient:
             raise Transient("ForgeRateLimited", f"{self.url} asked us to wait; {wait:.0f} s are left")
         headers = {**self._authorize(), **content.pop("headers", {})}
         try:
-            answer = self._http.request(verb, self.url + path, headers=headers, **content)
+            answer = self._http.request(verb, self._address(path), headers=headers, **content)
         except httpx.HTTPError as error:
             self._counted(verb, "none")
             words = sanitise(str(error) or type(error).__name__)
-            raise Transient("ForgeUnavailable", f"{verb} {self.url}{path}: {words}") from error
+            raise Transient("ForgeUnavailable", f"{verb} {self._address(path)}: {words}") from error
         self._counted(verb, str(answer.status_code))
         pause = self._pause(answer)
         if pause > 0:
@@ -132,9 +143,9 @@ class ForgeClient:
             raise Transient("ForgeRateLimited", f"{self.url} asks us to wait {pause:.0f} s: {_said(answer)}")
         if answer.status_code >= 500 or answer.status_code == 408:
             raise Transient("ForgeUnavailable", self._words(verb, path, answer))
-        if answer.is_redirect:
+        if answer.has_redirect_location:
             where = sanitise(printable(answer.headers.get("Location", "")))[:_WORDS]
-            raise Stalled("ForgeMoved", f"{self.url}{path} moved to {where}; correct the repository's address")
+            raise Stalled("ForgeMoved", f"{self._address(path)} moved to {where}; correct the repository's address")
         if answer.status_code == 401:
             raise Stalled("ForgeUnauthorized", f"{self.url} does not accept our token: {_said(answer)}")
         return answer
@@ -144,7 +155,8 @@ class ForgeClient:
         headers = answer.headers
         asked = _seconds(headers.get("Retry-After"), self._clock())
         spent = headers.get("X-RateLimit-Remaining", headers.get("RateLimit-Remaining")) == "0"
-        limited = answer.status_code == 429 or (answer.status_code == 403 and (spent or asked is not None))
+        refused = answer.status_code == 403 and (spent or asked is not None or "rate limit" in _said(answer).lower())
+        limited = refused or answer.status_code == 429
         if answer.status_code == 503 and asked is not None:
             limited = True
         if not limited:
@@ -155,7 +167,28 @@ class ForgeClient:
         return min(max(asked, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
     def _words(self, verb: str, path: str, answer: httpx.Response) -> str:
-        return f"{verb} {self.url}{path} answered {answer.status_code}: {_said(answer)}"
+        return f"{verb} {self._address(path)} answered {answer.status_code}: {_said(answer)}"
+
+    def _address(self, path: str) -> str:
+        return path if path.startswith(("https://", "http://")) else self.url + path
+
+
+def marked(body: str, mark: str) -> str:
+    """Give a body that ends with a hidden mark, once."""
+    return body if not mark or mark in body else f"{body.rstrip()}\n\n{mark}\n"
+
+
+def same_text(one: str | None, other: str) -> bool:
+    """Whether two texts are the same to a forge, which may change line ends and drop white space at the end."""
+    return (one or "").replace("\r\n", "\n").strip() == other.replace("\r\n", "\n").strip()
+
+
+def fitting(text: str, limit: int) -> str:
+    """Give a text of at most ``limit`` characters: what is longer loses its middle, since marks are at the end."""
+    if len(text) <= limit:
+        return text
+    end = min(2_000, limit // 4)
+    return f"{text[: limit - end - 7].rstrip()}\n\n…\n\n{text[-end:].lstrip()}"
 
 
 class PullList:
@@ -167,7 +200,7 @@ class PullList:
     """
 
     def __init__(
-        self, pages: Callable[[], Iterable[list[Any]]], read: Callable[[Any], tuple[int, PullRequest | None]]
+        self, pages: Callable[[], Iterable[Sequence[Any]]], read: Callable[[Any], tuple[int, PullRequest | None]]
     ) -> None:
         self._pages, self._read = pages, read
         self._lock = threading.Lock()

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Literal
 
 from adapters.git_environment import check_branch, printable
-from adapters.pull_ledger import HEADS, MERGER_TRAILER, NUMBER_TRAILER, Edit, PullLedger, View
+from adapters.local_checks import LocalChecks
+from adapters.pull_ledger import (
+    APPROVER_TRAILER,
+    HEADS,
+    MERGER_TRAILER,
+    NUMBER_TRAILER,
+    Edit,
+    PullLedger,
+    View,
+    moved,
+)
 from specs.errors import Stalled, Transient
-from specs.facts import PullRequest, PullState
+from specs.facts import Check, PullRequest, PullState
 from specs.names import BRANCH_PREFIX
 
 
@@ -26,20 +36,17 @@ class LocalForge:
     """
 
     def __init__(
-        self,
-        repository_path: Path,
-        *,
-        branch: str = "main",
+        self, repository_path: Path, *, branch: str = "main",
         actor: tuple[str, str] = ("Trunkline", "trunkline@localhost"),
-        clock: Callable[[], float] = time.time,
-        patience: float = 15.0,
-    ) -> None:
+        clock: Callable[[], float] = time.time, patience: float = 15.0,
+    ) -> None:  # fmt: skip
         self.path = repository_path.absolute()
         self.branch = check_branch(branch)
         self._actor = _person(actor)
         self._clock = clock
         self._ledger = PullLedger(self.path, self.branch, self._actor, clock, patience)
         self._objects = self._ledger.objects
+        self._checks = LocalChecks(self._ledger)
 
     def list(self, prefix: str = BRANCH_PREFIX) -> tuple[PullRequest, ...]:
         """Give pull requests whose branch begins with ``prefix`` (``""``: all), in all states, oldest first."""
@@ -67,23 +74,15 @@ class LocalForge:
                 return found
             head = view.branch(name)
             if head is None:
-                raise Stalled(
-                    "BranchMissing", f"there is no branch {name}; push it before you open a pull request from it"
-                )
+                text = f"there is no branch {name}; push it before you open a pull request from it"
+                raise Stalled("BranchMissing", text)
             if not self._objects.unreachable([head], view.base):
                 raise Stalled("NothingToMerge", f"{name} has no commit that {self.branch} does not have already")
             number = max(view.pulls, default=0) + 1
             pull = PullRequest(
-                number,
-                PullState.OPEN,
-                name,
-                head,
-                self.branch,
-                line,
-                body,
-                author=self._actor[0],
-                opened=int(self._clock()),
-            )
+                number, PullState.OPEN, name, head, self.branch, line, body,
+                author=self._actor[0], opened=int(self._clock()),
+            )  # fmt: skip
             return Edit(pull, "Open")
 
         return self._ledger.act(edit)
@@ -109,11 +108,9 @@ class LocalForge:
             if pull.state is not PullState.OPEN:
                 return pull
             comments = (*pull.comments, comment) if comment else pull.comments
-            body = f"{pull.body.rstrip()}\n\n{mark}\n" if mark else pull.body
-            closed = replace(
-                pull, state=PullState.CLOSED, closed=int(self._clock()), comments=comments, body=body
-            )
-            return Edit(closed, "Close")
+            body = f"{pull.body.rstrip()}\n\n{mark}\n" if mark and mark not in pull.body else pull.body
+            now = int(self._clock())
+            return Edit(replace(pull, state=PullState.CLOSED, closed=now, comments=comments, body=body), "Close")
 
         self._ledger.act(edit)
 
@@ -131,7 +128,7 @@ class LocalForge:
                 raise Stalled("PullRequestOpen", f"#{other.number} is open for {pull.branch} already")
             if head is None:
                 raise self._branch_gone(pull)
-            return Edit(replace(pull, state=PullState.OPEN, closed=0, head=head), "Reopen")
+            return Edit(replace(moved(pull, head), state=PullState.OPEN, closed=0), "Reopen")
 
         return self._ledger.act(edit)
 
@@ -140,12 +137,62 @@ class LocalForge:
         text = f"the local forge merges nothing by itself; a person does, with `trunkline pr merge {number}`"
         raise Stalled("AutoMergeUnavailable", text)
 
+    def approve(self, number: int) -> PullRequest:
+        """Say yes to the last commit, as the actor; no-op where that was said already, gone when a commit follows.
+
+        Stalled ``PullRequestClosed``, ``BranchMissing``, or ``OwnPullRequest``: nobody approves what is their own.
+        """
+
+        def edit(view: View) -> Edit | PullRequest:
+            pull, me = view.pull(number), _shown(self._actor)
+            if pull.state is not PullState.OPEN:
+                raise Stalled("PullRequestClosed", f"#{number} is {pull.state}; only an open one can be approved")
+            if pull.author == self._actor[0]:
+                raise Stalled("OwnPullRequest", f"#{number} is by {pull.author}; somebody else must approve it")
+            if view.branch(pull.branch) is None:
+                raise self._branch_gone(pull)
+            if me in pull.approved_by:
+                return pull
+            seen = f"verify {HEADS}{pull.branch} {pull.head}"
+            return Edit(replace(pull, approved_by=tuple(sorted({*pull.approved_by, me}))), "Approve", (seen,))
+
+        return self._ledger.act(edit)
+
+    def approvals(self, number: int) -> tuple[str, ...]:
+        """Give who approves the last commit, as ``Name <email>``, sorted."""
+        return self.get(number).approved_by
+
+    def pull_of(self, commit: str) -> PullRequest | None:
+        """Give the merged pull request by which a commit came to the tracked branch, None where by none."""
+        view = self._ledger.look()
+        if self._objects.unreachable([commit], view.base):
+            return None
+        arrived = self._ledger.arrival(commit, view.base).sha
+        return next((pull for pull in view.pulls.values() if pull.merge_commit in (commit, arrived)), None)
+
+    def say(self, number: int, text: str, *, marker: str) -> None:
+        """Put one comment on a pull request, or change the one that ends with that hidden ``marker``."""
+
+        def edit(view: View) -> Edit:
+            pull = view.pull(number)
+            said = f"{text.rstrip()}\n\n{marker}\n"
+            places = [n for n, comment in enumerate(pull.comments) if comment.rstrip().endswith(marker)]
+            comments = [*pull.comments]
+            comments[slice(places[0], places[0] + 1) if places else slice(len(comments), None)] = [said]
+            return Edit(replace(pull, comments=tuple(comments)), "Comment on")
+
+        self._ledger.act(edit)
+
+    def report(self, commit: str, check: Check) -> None:
+        """Set a check on a commit; the last one of a name holds."""
+        self._checks.set(commit, check)
+
+    def checks(self, commit: str) -> tuple[Check, ...]:
+        """Give the checks on a commit, by name."""
+        return self._checks.get(commit)
+
     def merge(
-        self,
-        number: int,
-        *,
-        method: Literal["merge", "squash"] = "merge",
-        actor: tuple[str, str] | None = None,
+        self, number: int, *, method: Literal["merge", "squash"] = "merge", actor: tuple[str, str] | None = None
     ) -> str:
         """Merge into the tracked branch and give the commit; gives the same one where it is merged already.
 
@@ -164,7 +211,7 @@ class LocalForge:
                 raise Stalled("PullRequestClosed", f"#{number} is closed; reopen it first if it is wanted after all")
             if head is None:
                 raise self._branch_gone(pull)
-            return self._merged(view, replace(pull, head=head), method, person)
+            return self._merged(view, moved(pull, head), method, person)
 
         return self._ledger.act(edit).merge_commit or ""
 
@@ -206,8 +253,9 @@ def _open_from(view: View, branch: str) -> PullRequest | None:
 
 def _message(pull: PullRequest, method: str, person: tuple[str, str], trailers: tuple[tuple[str, str], ...]) -> str:
     """Word the merge commit; its last paragraph is trailers only, so that git reads them back."""
-    kept = [(key, value) for key, value in trailers if key not in (NUMBER_TRAILER, MERGER_TRAILER)]
-    kept += [(NUMBER_TRAILER, str(pull.number)), (MERGER_TRAILER, _shown(person))]
+    kept = [(key, value) for key, value in trailers if key not in (NUMBER_TRAILER, APPROVER_TRAILER, MERGER_TRAILER)]
+    kept += [(NUMBER_TRAILER, str(pull.number)), *((APPROVER_TRAILER, name) for name in pull.approved_by)]
+    kept.append((MERGER_TRAILER, _shown(person)))
     if method == "merge":
         subject = f"Merge pull request #{pull.number} from {pull.branch}\n\n{pull.title}"
     else:

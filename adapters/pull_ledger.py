@@ -13,7 +13,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ PULLS = "refs/trunkline/pulls"
 HEADS = "refs/heads/"
 NUMBER_TRAILER = "Trunkline-Pull-Request"
 MERGER_TRAILER = "Merged-by"
+APPROVER_TRAILER = "Approved-by"
 _NOTHING = "0" * 40
 _STALE_SECONDS = 60
 
@@ -83,14 +84,20 @@ class PullLedger:
 
     def act(self, edit: Callable[[View], Edit | PullRequest]) -> PullRequest:
         """Think on what is there and write it down; think again where something moved meanwhile."""
-        deadline = time.monotonic() + self._patience
-        while time.monotonic() < deadline:
+        for _ in self.attempts():
             view = self.look()
             wanted = edit(view)
             if isinstance(wanted, PullRequest):
                 return wanted
             if self.write(view, wanted):
                 return wanted.pull
+        raise AssertionError
+
+    def attempts(self) -> Iterator[None]:
+        """Go round as long as patience lasts, with pauses; Transient ``RepositoryBusy`` then."""
+        deadline = time.monotonic() + self._patience
+        while time.monotonic() < deadline:
+            yield
             time.sleep(random.uniform(0.005, 0.1))  # noqa: S311 - spreads, hides nothing
         msg = (
             f"others keep changing {self.path}, or a killed git left a *.lock below its refs; remove that if it is old"
@@ -133,12 +140,12 @@ class PullLedger:
             head = now[number]
             commit = merges.get(number)
             if commit is None and pull.head not in outside:
-                commit = self._arrival(pull.head, base)
+                commit = self.arrival(pull.head, base)
             elif commit is None and head not in outside:
                 if self.objects.extends(head, base):
                     continue  # set back to the base: that is no merge, and no head worth to be remembered
-                commit = self._arrival(head, base)  # pushed, and merged by hand before we saw the push
-            settled[number] = replace(pull, head=head) if commit is None else _done(pull, head, commit)
+                commit = self.arrival(head, base)  # pushed, and merged by hand before we saw the push
+            settled[number] = moved(pull, head) if commit is None else _done(moved(pull, head), commit)
         return settled
 
     def _announced(self, base: str) -> dict[int, Commit]:
@@ -157,7 +164,7 @@ class PullLedger:
             return known_now[1]
         return known
 
-    def _arrival(self, head: str, base: str) -> Commit:
+    def arrival(self, head: str, base: str) -> Commit:
         """Give the first-parent commit of ``base`` that brought ``head`` in: bisect, as all later ones have it."""
         if self.objects.extends(head, base):
             return self.objects.log(head, "", 1)[0]
@@ -190,9 +197,10 @@ class PullLedger:
             )
             lines += [f"update refs/pull/{number}/head {pull.head}" for number, pull in changed.items()]
             lines.append(f"update {PULLS} {commit} {tip or _NOTHING}")
-        return not lines or self._swap(lines)
+        return not lines or self.swap(lines)
 
-    def _swap(self, lines: list[str]) -> bool:
+    def swap(self, lines: Sequence[str]) -> bool:
+        """Move references in one transaction of git; False where one of them is not where a line expects it."""
         script = "".join(f"{line}\n" for line in ("start", *lines, "prepare", "commit"))
         answer = self._git.run("update-ref", "--stdin", stdin=script.encode(), accept=(0, 128))
         if answer.status == 0:
@@ -207,11 +215,14 @@ class PullLedger:
         return False
 
 
-def _done(pull: PullRequest, head: str, commit: Commit) -> PullRequest:
+def moved(pull: PullRequest, head: str) -> PullRequest:
+    """Give a pull request whose branch is at ``head`` now; who approved another commit did not approve this one."""
+    return replace(pull, head=head, approved_by=pull.approved_by if head == pull.head else ())
+
+
+def _done(pull: PullRequest, commit: Commit) -> PullRequest:
     merger = dict(commit.trailers).get(MERGER_TRAILER, commit.author)
-    return replace(
-        pull, state=PullState.MERGED, head=head, closed=commit.when, merge_commit=commit.sha, merged_by=merger
-    )
+    return replace(pull, state=PullState.MERGED, closed=commit.when, merge_commit=commit.sha, merged_by=merger)
 
 
 def _encode(pull: PullRequest) -> bytes:

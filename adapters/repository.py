@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from git import Git as GitCommand
@@ -112,7 +112,8 @@ class Repository(GitObjects):
 
     ``url`` is a path, ``file://``, ``https://``, ``ssh://`` or ``user@host:path``; ``workdir`` is ours alone, and
     holds the mirror. ``author`` (name, email) signs our commits and tells them from those of people. ``credentials``
-    is a file in the format of git's ``store`` helper. Any number of threads and processes may share a ``workdir``.
+    is a file in the format of git's ``store`` helper, or gives one each time the remote is asked: tokens expire. Any
+    number of threads and processes may share a ``workdir``.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Repository(GitObjects):
         *,
         branch: str = "main",
         author: tuple[str, str] = ("Trunkline", "trunkline@localhost"),
-        credentials: Path | None = None,
+        credentials: Path | Callable[[], Path] | None = None,
         timeout: float = 300.0,
     ) -> None:
         self.url = check_url(url)
@@ -228,11 +229,12 @@ class Repository(GitObjects):
     @contextlib.contextmanager
     def _alone(self) -> Iterator[Git]:
         """Hold the mirror against other threads and processes; clears what killed ones left behind."""
+        credentials = self._credentials() if callable(self._credentials) else self._credentials
         self._mirror.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._mirror.parent / "mirror.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            git = Git(self._mirror, credentials=self._credentials)
+            git = Git(self._mirror, credentials=credentials)
             with git.sharing(descriptor):
                 if (self._mirror / "HEAD").is_file():
                     # The lock is inherited by git: whoever has it knows that no git process is left to own these.

@@ -14,7 +14,7 @@ from adapters.kubernetes_api import DEPLOYMENT, MODEL_SPEC, Kind, KubernetesApi,
 from adapters.kubernetes_pods import Owner, PodStyle
 from adapters.provenance_git import GitProvenance
 from adapters.servers_kubernetes import KubernetesServers
-from controller import wiring
+from controller import forges, wiring
 from controller.audit import Audit
 from controller.desk import Desk
 from controller.events import Events
@@ -68,7 +68,7 @@ def build(
     ports = Ports(
         wiring.store(settings),
         repository,
-        wiring.forge(settings),
+        forges.forge(settings),
         KubernetesJobs(api, _owners(informer), job_style),
         KubernetesServers(
             api, _owners(informer), serve_style, network_policies=kubernetes.network_policies,

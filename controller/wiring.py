@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from adapters.forge_local import LocalForge
 from adapters.jobs_local import LocalJobs
 from adapters.repository import Repository
 from adapters.servers_local import LocalServers
 from adapters.source_git import GitSource
 from adapters.store import Store
+from controller import forges
 from controller.settings import Settings
 from reconcilers.loop import Ports, Reconciler
-from specs.errors import Stalled
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class App:
     settings: Settings
     store: Store
     repository: Repository
-    forge: LocalForge
+    forge: forges.AnyForge
     jobs: LocalJobs
     servers: LocalServers
     source: GitSource
@@ -48,20 +47,8 @@ def repository(settings: Settings) -> Repository:
     author = (settings.author_name, settings.author_email)
     return Repository(
         settings.repository, settings.state / "git", branch=settings.branch, author=author,
-        credentials=settings.credentials,
+        credentials=forges.credentials(settings),
     )  # fmt: skip
-
-
-def forge(settings: Settings, actor: tuple[str, str] | None = None) -> LocalForge:
-    """Open the pull requests, as Trunkline or as ``actor`` (name, email).
-
-    Stalled where the repository is not on this machine.
-    """
-    local = settings.local_repository
-    if local is None:
-        text = f"{settings.repository} is not a folder here; the local forge lives inside the bare repository"
-        raise Stalled("NoForge", text)
-    return LocalForge(local, branch=settings.branch, actor=actor or (settings.author_name, settings.author_email))
 
 
 def build(settings: Settings) -> App:
@@ -71,7 +58,7 @@ def build(settings: Settings) -> App:
         settings=settings,
         store=store(settings),
         repository=git,
-        forge=forge(settings),
+        forge=forges.forge(settings),
         jobs=LocalJobs(
             settings.state, settings.store, command=settings.workload_command,
             max_parallel=settings.parallel_jobs,

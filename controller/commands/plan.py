@@ -7,7 +7,7 @@ import time
 import click
 from rich.markup import escape
 
-from controller import wiring
+from controller import forges, wiring
 from controller.console import as_json, console, print_json, settings
 from controller.whatif import Consequence, consequences
 from specs.errors import Problem
@@ -30,7 +30,7 @@ def plan(number: int | None, base: str | None, head: str | None, json_: bool) ->
     found = settings()
     app = wiring.build(found)
     if number is not None:
-        head = app.forge.get(number).branch
+        head = forges.local(found).get(number).branch
     told, problems = consequences(app, base or found.branch, head or found.branch, time.time())
     if json_:
         print_json({"models": [_plain(c) for c in told], "problems": [vars(p) for p in problems]})

@@ -15,13 +15,13 @@ from rich.text import Text
 from adapters.bare_repository import diff as changes
 from adapters.bare_repository import subject
 from adapters.forge_local import LocalForge
-from controller import wiring
+from controller import forges
 from controller.console import as_json, console, print_json, settings, table
-from specs.facts import PullRequest
+from specs.facts import Check, PullRequest
 
 
 def _forge() -> LocalForge:
-    return wiring.forge(settings(), actor=_person())
+    return forges.local(settings(), actor=_person())
 
 
 def _person() -> tuple[str, str]:
@@ -36,7 +36,7 @@ def _time(seconds: int) -> str:
 
 @click.group(name="pr")
 def pulls() -> None:
-    """Pull requests of the local forge: list, read, merge, close."""
+    """Pull requests of the local forge: list, read, approve, merge, close."""
 
 
 @pulls.command(name="list")
@@ -52,8 +52,8 @@ def list_(all_: bool, json_: bool) -> None:
     console().print(table(None, ("", "state", "title", "by", "opened (UTC)"), rows) if rows else "no pull requests")
 
 
-def _plain(pull: PullRequest) -> dict[str, object]:
-    return {name: value for name, value in vars(pull).items() if value not in (None, "", 0, ())}
+def _plain(fact: PullRequest | Check) -> dict[str, object]:
+    return {name: value for name, value in vars(fact).items() if value not in (None, "", 0, ())}
 
 
 @pulls.command()
@@ -61,13 +61,20 @@ def _plain(pull: PullRequest) -> dict[str, object]:
 @as_json
 def show(number: int, json_: bool) -> None:
     """Show pull request NUMBER with its evidence."""
-    pull = _forge().get(number)
+    forge = _forge()
+    pull = forge.get(number)
+    checks = forge.checks(pull.head)
     if json_:
-        print_json(_plain(pull))
+        print_json(_plain(pull) | ({"checks": [_plain(check) for check in checks]} if checks else {}))
         return
     out = console()
     out.print(f"[bold]#{pull.number} {escape(pull.title)}[/]   [cyan]{pull.state}[/]", soft_wrap=True)
-    out.print(f"{pull.branch} → {pull.base}   by {pull.author}, {_time(pull.opened)}\n", soft_wrap=True, markup=False)
+    out.print(f"{pull.branch} → {pull.base}   by {pull.author}, {_time(pull.opened)}", soft_wrap=True, markup=False)
+    for name in pull.approved_by:
+        out.print(f"approved by {name}", soft_wrap=True, markup=False)
+    for check in checks:
+        out.print(f"{check.name}: {check.state}, {check.summary}", soft_wrap=True, markup=False)
+    out.print()
     out.print(Markdown(pull.body.partition("<!--")[0]))
     for comment in pull.comments:
         out.print(Markdown("> " + comment.partition("<!--")[0].strip()))
@@ -93,6 +100,14 @@ def open_(branch: str, title: str | None, body: str) -> None:
     forge = _forge()
     pull = forge.open(branch=branch, title=title or subject(forge.path, branch), body=body)
     click.echo(f"#{pull.number} {pull.title}")
+
+
+@pulls.command()
+@click.argument("number", type=int)
+def approve(number: int) -> None:
+    """Say yes to pull request NUMBER as it is now; a later commit to it takes that back."""
+    pull = _forge().approve(number)
+    click.echo(f"#{number} at {pull.head[:12]} approved")
 
 
 @pulls.command()

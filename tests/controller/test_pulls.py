@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from adapters.forge_local import LocalForge
 from specs.errors import Stalled
-from tests.support.gitrepo import Hub
+from specs.facts import Check, CheckState
+from tests.support.gitrepo import Hub, git
 from tests.support.typed import said, trunkline
 
 
@@ -68,6 +70,47 @@ def test_closing_and_opening_again(hub: Hub, tmp_path: Path) -> None:
     assert "reopen it first" in refused.exception.message
     assert said(tmp_path, "pr", "reopen", "1") == "#1 is open again\n"
     assert "merged as" in said(tmp_path, "pr", "merge", "1")
+
+
+def test_approving_is_seen_and_written_down(hub: Hub, tmp_path: Path) -> None:
+    """Somebody else approves what is there now: shown, gone after another commit, in the merge's trailers otherwise."""
+    forge = LocalForge(hub.path, actor=("Trunkline", "trunkline@localhost"))
+    number = forge.open(branch="work", title="Two", body="b").number
+    told = said(tmp_path, "pr", "approve", str(number))
+    assert told == f"#1 at {hub.head('work')[:12]} approved\n"
+    assert said(tmp_path, "pr", "approve", "1") == told
+    forge.report(hub.head("work"), Check("trunkline/edit", CheckState.SUCCESS, "stays [inside]"))
+    shown = said(tmp_path, "pr", "show", "1")
+    assert "approved by Ada <ada@example.com>" in shown
+    assert "trunkline/edit: success, stays [inside]" in shown
+    (check,) = json.loads(said(tmp_path, "pr", "show", "1", "--json"))["checks"]
+    assert (check["name"], check["state"]) == ("trunkline/edit", "success")
+    hub.commit({"b.txt": "x\n"}, "More", branch="work")
+    assert "approved" not in said(tmp_path, "pr", "show", "1")
+    said(tmp_path, "pr", "approve", "1")
+    said(tmp_path, "pr", "merge", "1")
+    body = git(hub.path, "log", "-1", "--format=%b", "main")
+    assert "Approved-by: Ada <ada@example.com>\nMerged-by: Ada <ada@example.com>" in body
+
+
+def test_a_forged_approval_is_not_passed_on(hub: Hub, tmp_path: Path) -> None:
+    """A commit that claims an approval in its own trailers claims nothing after the merge."""
+    hub.commit({"c.txt": "x\n"}, "Add c\n\nApproved-by: Eve <eve@example.com>", branch="sly", start="origin/main")
+    said(tmp_path, "pr", "open", "sly")
+    said(tmp_path, "pr", "merge", "1", "--squash")
+    assert "Approved-by" not in git(hub.path, "log", "-1", "--format=%b", "main")
+
+
+def test_nobody_approves_their_own(hub: Hub, tmp_path: Path) -> None:
+    """Who opened it cannot approve it; nor can anybody approve what is closed."""
+    said(tmp_path, "pr", "open", "work")
+    refused = trunkline(tmp_path, "pr", "approve", "1")
+    assert isinstance(refused.exception, Stalled)
+    assert refused.exception.reason == "OwnPullRequest"
+    said(tmp_path, "pr", "close", "1")
+    refused = trunkline(tmp_path, "pr", "approve", "1")
+    assert isinstance(refused.exception, Stalled)
+    assert refused.exception.reason == "PullRequestClosed"
 
 
 def test_json_has_everything(hub: Hub, tmp_path: Path) -> None:
