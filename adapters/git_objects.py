@@ -187,6 +187,16 @@ class GitObjects:
         answer = self.git.run("merge-base", check_commit(one), check_commit(other), accept=(0, 1))
         return answer.text.splitlines()[0] if answer.status == 0 else None
 
+    def has(self, commit: str) -> bool:
+        """Whether a commit is here, with everything in it that no branch has."""
+        flags = ("--objects", "--quiet", check_commit(commit), "--not", "--branches")
+        return self.git.run("rev-list", *flags, accept=(0, 128)).status == 0
+
+    def is_adrift(self, base: str, head: str) -> bool:
+        """Whether ``base..head`` is more than one commit."""
+        span = f"{check_commit(base)}..{check_commit(head)}"
+        return int(self.git.run("rev-list", "--count", "--max-count=2", span).text) > 1
+
     def unreachable(self, commits: Iterable[str], base: str) -> set[str]:
         """Give those of ``commits`` that are not in the history of ``base``; one call for any number."""
         wanted = {check_commit(commit) for commit in commits}
@@ -203,26 +213,15 @@ class GitObjects:
 
     def merge_tree(self, base: str, head: str) -> tuple[str | None, tuple[str, ...]]:
         """Merge two commits without a work tree: (tree, ()) or (None, files in conflict; none if unrelated)."""
-        args = (
-            "merge-tree",
-            "--write-tree",
-            "--name-only",
-            "--no-messages",
-            "-z",
-            check_commit(base),
-            check_commit(head),
-        )
-        answer = self.git.run(*args, accept=(0, 1, 128))
+        flags = ("--write-tree", "--name-only", "--no-messages", "-z")
+        answer = self.git.run("merge-tree", *flags, check_commit(base), check_commit(head), accept=(0, 1, 128))
         if answer.status == 128:
             if "unrelated histories" not in answer.err:
                 raise Transient("RepositoryUnavailable", f"git merge-tree failed: {answer.err}")
             return None, ()
         tree, *paths = answer.parts()
-        return (
-            (tree, ())
-            if answer.status == 0
-            else (None, tuple(dict.fromkeys(printable(path) for path in paths if path)))
-        )
+        files = tuple(dict.fromkeys(printable(path) for path in paths if path))
+        return (tree, ()) if answer.status == 0 else (None, files)
 
     def conflicts(self, base: str, head: str) -> bool:
         """Whether merging ``head`` into ``base`` would conflict (or their histories are unrelated)."""

@@ -186,10 +186,10 @@ class Repository(GitObjects):
         self._swap(branch, None, expected)
 
     def is_foreign(self, base: str, head: str) -> bool:
-        """Whether ``base..head`` holds a commit whose author or committer is not ours, by email."""
+        """Whether ``head`` is a commit that ``base`` does not have, whose author or committer is not ours, by email."""
         span = f"{check_commit(base)}..{check_commit(head)}"
-        emails = self.git.run("log", "--format=%ae%x00%ce%x00", span).out.replace(b"\n", b"").split(b"\0")[:-1]
-        return any(email != self.author[1].encode() for email in emails)
+        emails = self.git.run("log", "--max-count=1", "--format=%ae%x00%ce", span).out.strip().split(b"\0")
+        return any(email and email != self.author[1].encode() for email in emails)
 
     def _swap(self, branch: str, commit: str | None, expected: str | None) -> None:
         lease = check_commit(expected) if expected else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from controller.passes import Passes, works
+from controller.passes import Passes, is_crowded_out, works
 from controller.statuses import Statuses
 from reconcilers.observe import Shared
 from reconcilers.ports import Servers, Source
@@ -87,7 +87,8 @@ class Agent:
             pace.failed(time.time())
         else:
             pace.went_well()
-        return result.acted or result.retry or works(result.status)
+        working = works(result.status) and not is_crowded_out(result.status)
+        return result.acted or result.retry or working
 
     def _sweep(self) -> None:
         """Stop serving models that left the trunk; never while a file is broken, for it may be theirs."""

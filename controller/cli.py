@@ -22,6 +22,7 @@ COMMANDS = {
     "retry": ("controller.commands.jobs", "retry"),
     "status": ("controller.commands.status", "status"),
     "history": ("controller.commands.history", "history"),
+    "deny": ("controller.commands.deny", "deny"),
     "pr": ("controller.commands.pulls", "pulls"),
     "data": ("controller.commands.data", "data"),
     "kube": ("controller.commands.kube", "kube"),

@@ -18,7 +18,7 @@ from controller.passes import Passes, works
 from controller.queue import Priority, WorkQueue
 from controller.settled import asked, at_rest, found, is_same, marked
 from controller.trunk import Trunk
-from reconcilers.actions import CloseProposal, DeleteBranch, Propose
+from reconcilers.actions import ForgeAction
 from reconcilers.loop import Result
 from reconcilers.observe import Shared
 from reconcilers.summary import awaiting_status, refused_status
@@ -149,7 +149,7 @@ class Desk:
         self.queue.went_well(key)
         if result.acted:
             actions = result.plan.actions if result.plan else ()
-            if any(isinstance(action, Propose | CloseProposal | DeleteBranch) for action in actions):
+            if any(isinstance(action, ForgeAction) for action in actions):
                 self.trunk.want([key])  # what was shared is old now
             else:
                 self.queue.add(key, Priority.PROGRESS, after=SOON)

@@ -88,6 +88,12 @@ def works(status: ModelStatus) -> bool:
     return found is not None and found.reason != Reason.PULL_REQUEST_OPEN
 
 
+def is_crowded_out(status: ModelStatus) -> bool:
+    """Whether a model waits until people answer the proposals of others; nobody knows how long that takes."""
+    found = status.condition(ConditionType.RECONCILING)
+    return found is not None and found.reason == Reason.PROPOSAL_LIMIT
+
+
 def stamp() -> str:
     """Give the time now, ISO 8601 in whole seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

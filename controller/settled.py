@@ -16,7 +16,7 @@ from specs.digests import digest_of
 from specs.facts import PullRequest, ServingState
 from specs.status import ConditionType, ModelStatus, Reason
 
-_RULES = 1
+_RULES = 2
 """Goes up whenever the same world may mean something else to a new version of the plan."""
 
 
@@ -24,8 +24,8 @@ def asked(
     desired: str, path: str, blob: str, pulls: Sequence[PullRequest], branches: Mapping[str, str]
 ) -> str:  # fmt: skip
     """Name what is asked for: a model's live spec, its file in git, and its proposals."""
-    world = [_RULES, desired, path, blob, [[p.number, p.state, p.head] for p in pulls], sorted(branches.items())]
-    return digest_of(world)[7:23]
+    proposals = [[p.number, p.state, p.head, p.base] for p in pulls]
+    return digest_of([_RULES, desired, path, blob, proposals, sorted(branches.items())])[7:23]
 
 
 def found(serving: ServingState | None) -> str:

@@ -43,6 +43,14 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class Withdrawn:
+    """A pull request that we closed ourselves, and the commit that its branch had then."""
+
+    number: int
+    head: str
+
+
+@dataclass(frozen=True)
 class Propose:
     """Open a pull request, or bring the one of the same key up to date."""
 
@@ -51,6 +59,18 @@ class Propose:
     """Of the open pull request to update; None to open one."""
     expected: str | None = None
     """Commit its branch points at now; None where there is no branch."""
+    again: Withdrawn | None = None
+    """Asked the same before: it is opened again rather than a new one, where git and the forge still can."""
+
+
+@dataclass(frozen=True)
+class AskToMerge:
+    """Ask the forge to merge an open pull request by itself, and keep the answer in its text."""
+
+    number: int
+    title: str
+    body: str
+    """As they are now, a person's wording included."""
 
 
 @dataclass(frozen=True)
@@ -89,4 +109,6 @@ class Withdraw:
     name: str
 
 
-Action = StartJob | Propose | CloseProposal | DeleteBranch | RollOut | Withdraw
+ForgeAction = Propose | AskToMerge | CloseProposal | DeleteBranch
+"""What makes the last look at forge and repository an old one."""
+Action = StartJob | ForgeAction | RollOut | Withdraw

@@ -59,6 +59,12 @@ class Context:
         """The candidate: the run that the current inputs ask for."""
         return self.observed.runs.get(self.inputs_digest)
 
+    @property
+    def auto_merge(self) -> str:
+        """What the forge may merge by itself: ``Never``, ``RollbackOnly`` or ``WhenGatesPass``, which includes it."""
+        policy = self.spec.policy
+        return (policy.auto_merge if policy else None) or "Never"
+
     @cached_property
     def weights(self) -> str | None:
         """Digest of the candidate's weights."""

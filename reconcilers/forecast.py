@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 from reconcilers.actions import Action, Propose, RollOut, StartJob, Withdraw
 from reconcilers.context import Verdict
+from reconcilers.limits import Crowd
 from reconcilers.observed import Observed
 from reconcilers.plan import plan
+from reconcilers.proposals import was_decided
 from specs.digests import digest_of, short
-from specs.facts import PullState, ServingState
+from specs.facts import ServingState
 from specs.modelspec import ModelKey, Spec
 from specs.records import ComparisonRecord, EvaluationRecord, ExportRecord, RunRecord
 from specs.status import ConditionType as Type
@@ -44,8 +46,8 @@ def forecast(key: ModelKey, spec: Spec, observed: Observed, now: float, *, again
     proposals are left out, since what is being asked about may be one of them.
     """
     effects: list[str] = []
-    decided_before = tuple(p for p in observed.proposals if p.pull.state is not PullState.OPEN)
-    world = replace(observed, jobs={}, proposals=decided_before, branches={}, leftovers={})
+    decided_before = tuple(p for p in observed.proposals if was_decided(p))
+    world = replace(observed, jobs={}, proposals=decided_before, branches={}, leftovers={}, crowd=Crowd())
     imagined, judged = False, bool(spec.gates) or any(export.parity for export in spec.exports)
     stopped = ""
     for _ in range(_ROUNDS):

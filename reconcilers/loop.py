@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from reconcilers.apply import Applier, Trouble
 from reconcilers.context import Context
+from reconcilers.limits import Limits
 from reconcilers.observe import Observer, Shared
 from reconcilers.observed import Observed
 from reconcilers.plan import Plan, plan
@@ -20,6 +21,7 @@ from specs.modelspec import ModelKey, Spec
 from specs.status import ModelStatus
 
 _CACHE_SIZE = 20_000
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,17 @@ class Result:
 class Reconciler:
     """Closes the gap between what git asks for and what there is, one step at a time."""
 
-    def __init__(self, ports: Ports, clock: Callable[[], float], *, remembered: int = _CACHE_SIZE) -> None:
-        """``remembered``: how many parsed specs, and how many records, are kept in memory."""
+    def __init__(
+        self, ports: Ports, clock: Callable[[], float], *, remembered: int = _CACHE_SIZE, limits: Limits = _LIMITS
+    ) -> None:
+        """``remembered``: how many parsed specs, and how many records, are kept in memory.
+
+        ``limits``: how many proposals the repository takes, from all its models together.
+        """
         self.ports = ports
-        self.observer = Observer(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers, remembered)
+        self.observer = Observer(
+            ports.store, ports.repository, ports.forge, ports.jobs, ports.servers, remembered, limits=limits
+        )
         self._remembered = remembered
         self._applier = Applier(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
         self._clock = clock
@@ -76,7 +85,9 @@ class Reconciler:
             return Result(trouble_status(error, previous, stamp), retry=isinstance(error, Transient))
         ctx = Context(source.key, spec, observed, now)
         decided = plan(source.key, spec, observed, now)
-        troubles: tuple[Trouble, ...] = self._applier.apply(source, decided.actions)
+        troubles: tuple[Trouble, ...] = self._applier.apply(
+            source, decided.actions, lambda new: shared.allowance.take(new.intent, new.branch, now)
+        )
         status = summarize(ctx, decided, troubles, previous, stamp)
         retry = any(isinstance(trouble.error, Transient) for trouble in troubles)
         return Result(status, len(troubles) < len(decided.actions), retry, decided.after, decided, observed)

@@ -6,26 +6,45 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&$])")
-_LINKING = re.compile(r"([@#])|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~&$^])")
+_LINKING = re.compile(r"([@#])|([!~&$%^])(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)|(?<=\bgh)(?=-\d)", re.IGNORECASE)
+_LEADING = re.compile(r"^(?=[-=:](?:[-=: ]|$))|^\d+(?=\.(?: |$))")
 _GAP = "\u200b"
 """A space without width. Forges look for mentions, issues and addresses in rendered text, where no escape is left."""
 
 
+def _flat(text: str) -> str:
+    """Give one line that hides nothing: what cannot be printed is shown as a replacement."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
+
+
+def plain(text: str) -> str:
+    """Make any text fit for where nothing is markup: titles and commit messages. One line, nothing linked."""
+    return _LINKING.sub(lambda hit: hit.group() + _GAP, _flat(text))
+
+
 def escape(text: str) -> str:
     """Make any text plain: markup escaped, mentions, issue numbers and addresses broken, one line, nothing hidden."""
-    flat = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
-    return _LINKING.sub(lambda hit: hit.group() + _GAP, _SPECIAL.sub(r"\\\1", flat))
+    marked = _LEADING.sub(lambda hit: hit.group() + "\\", _SPECIAL.sub(r"\\\1", _flat(text)))
+    return _LINKING.sub(lambda hit: hit.group() + _GAP, marked)
 
 
 def code(text: str) -> str:
-    """Show text in code style; backticks and bars are replaced, since no escape exists there."""
-    return "`" + " ".join(text.replace("`", "'").replace("|", "¦").split()) + "`"
+    """Show text in code style. No escape exists there, so what could end it, or pass for a hidden mark, is replaced."""
+    flat = _flat(text.replace("`", "'").replace("|", "¦").replace("<!--", "<!–"))
+    return f"`{flat}`" if flat else "–"
+
+
+def block(text: str, language: str) -> str:
+    """Show lines as they are; the fence is longer than any that is in them."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}\n"
 
 
 def picture(name: str) -> str:
     """Show a picture that lies beside the page."""
-    return f"![{escape(name)}]({quote(name)})"
+    return f"![{escape(name)}]({quote(name, errors='replace')})"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

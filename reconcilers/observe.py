@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from reconcilers import orders
 from reconcilers.context import Context
+from reconcilers.limits import Allowance, Crowd, Limits
 from reconcilers.observed import DatasetFact, Observed
 from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
 from specs.data import Source
@@ -131,6 +132,9 @@ class Shared:
     head: str
     pulls: Mapping[ModelKey, tuple[PullRequest, ...]]
     branches: Mapping[ModelKey, Mapping[str, str]]
+    crowd: Crowd = field(default_factory=Crowd)
+    allowance: Allowance = field(default_factory=Allowance)
+    """What may be opened on the strength of this look, whoever decides on it."""
 
 
 class Observer:
@@ -138,8 +142,10 @@ class Observer:
 
     def __init__(
         self, store: Store, repository: Repository, forge: Forge, jobs: Jobs, servers: Servers,
-        remembered: int = _CACHE_SIZE,
+        remembered: int = _CACHE_SIZE, *, limits: Limits | None = None,
     ) -> None:  # fmt: skip
+        """``limits`` of the repository, for all its models together; None sets none."""
+        self._allowance = Allowance(limits)
         self._records = Records(store, remembered)
         self._repository = repository
         self._forge = forge
@@ -149,7 +155,8 @@ class Observer:
     def share(self) -> Shared:
         """Look at what all models share. The forge comes first, so that git is never older than it."""
         pulls: dict[ModelKey, list[PullRequest]] = {}
-        for pull in self._forge.list():
+        listed = self._forge.list()
+        for pull in listed:
             parsed = parse_branch(pull.branch)
             if parsed:
                 pulls.setdefault(ModelKey(parsed[1], parsed[2]), []).append(pull)
@@ -159,13 +166,14 @@ class Observer:
             parsed = parse_branch(branch)
             if parsed:
                 branches.setdefault(ModelKey(parsed[1], parsed[2]), {})[branch] = commit
-        return Shared(head, {key: tuple(found) for key, found in pulls.items()}, branches)
+        every = {key: tuple(found) for key, found in pulls.items()}
+        return Shared(head, every, branches, self._allowance.looked(listed), self._allowance)
 
     def observe(self, source: SourcedSpec, spec: Spec, shared: Shared) -> Observed:
         """Give the snapshot for one model."""
         key = source.key
         branches = shared.branches.get(key, {})
-        proposals = self._proposals(shared.pulls.get(key, ()), branches, shared.head)
+        proposals = self._proposals(source.branch, shared.pulls.get(key, ()), branches, shared.head)
         runs = self._runs(spec)
         train = self._dataset(spec.data.train)
         golden = self._dataset(spec.data.golden) if spec.data.golden else None
@@ -181,6 +189,7 @@ class Observer:
             proposals=proposals,
             branches=branches,
             leftovers=self._leftovers(proposals, branches, shared.head),
+            crowd=shared.crowd,
         )
         observed = self._measurements(key, spec, observed)
         states = {o.job: self._jobs.state(o) for o in orders.missing(Context(key, spec, observed, 0.0))}
@@ -229,22 +238,27 @@ class Observer:
         return replace(observed, evaluations=evaluations, comparisons=comparisons)
 
     def _proposals(
-        self, pulls: Sequence[PullRequest], branches: Mapping[str, str], head: str
+        self, trunk: str, pulls: Sequence[PullRequest], branches: Mapping[str, str], head: str
     ) -> tuple[ProposalState, ...]:
         states = []
         for pull in pulls:
             parsed = parse_branch(pull.branch)
             if parsed is None:
                 continue
-            state = ProposalState(pull, parsed[0], parsed[3], branch_head=branches.get(pull.branch))
-            if pull.state is PullState.OPEN and state.branch_head is not None:
-                state = replace(
-                    state,
-                    foreign=self._repository.is_foreign(head, state.branch_head),
-                    conflicted=self._repository.conflicts(head, state.branch_head),
-                )
-            states.append(state)
+            states.append(self._stands(head, ProposalState(
+                pull, parsed[0], parsed[3], branch_head=branches.get(pull.branch), retargeted=pull.base != trunk,
+            )))  # fmt: skip
         return tuple(states)
+
+    def _stands(self, head: str, state: ProposalState) -> ProposalState:
+        """Add what git says about the branch, where that may matter."""
+        ours = self._repository
+        if state.pull.state is not PullState.OPEN or state.branch_head is None or state.retargeted:
+            return state
+        if ours.is_foreign(head, state.branch_head):
+            return replace(state, foreign=True)
+        stuck = ours.conflicts(head, state.branch_head) or ours.is_adrift(head, state.branch_head)
+        return replace(state, conflicted=stuck)
 
     def _leftovers(
         self, proposals: Sequence[ProposalState], branches: Mapping[str, str], head: str

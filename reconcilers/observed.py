@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconcilers.limits import Crowd
 from specs.facts import JobState, ProposalState, ServingState, SourcedSpec
 from specs.records import ArtifactRecord, ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord, RunRecord
 
@@ -49,3 +50,5 @@ class Observed:
     """Our branches for this model: name to head commit."""
     leftovers: Mapping[str, str] = field(default_factory=dict)
     """Those of them that no open pull request needs and nobody else committed to."""
+    crowd: Crowd = field(default_factory=Crowd)
+    """The proposals of all models of the repository."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from reconcilers.actions import Action, DeleteBranch, Propose
 from reconcilers.context import Context, Step, Verdict
+from reconcilers.markdown import escape
 from reconcilers.observed import Observed
 from reconcilers.promotion import INTENT as PROMOTE
 from reconcilers.promotion import plan_promotion
@@ -102,7 +103,7 @@ def _obsolete(ctx: Context, last: Step) -> tuple[Action, ...]:
     if last.reason is Reason.DENIED:
         return stale(ctx, PROMOTE, reason="Obsolete", sentence="The run is on spec.release.deny.")
     if last.type is Type.GATES_PASSED:
-        return stale(ctx, PROMOTE, reason="Obsolete", sentence=f"The gates no longer pass: {last.message}.")
+        return stale(ctx, PROMOTE, reason="Obsolete", sentence=f"The gates no longer pass: {escape(last.message)}.")
     return stale(
         ctx, PROMOTE, reason="Obsolete", sentence="The inputs changed: another run is the candidate now.",
         subject=ctx.inputs_digest,

@@ -57,8 +57,17 @@ class Repository(Protocol):
     def delete_branch(self, branch: str, expected: str) -> None:
         """Delete a branch if it points at ``expected``; no-op where it is gone."""
 
+    def has(self, commit: str) -> bool:
+        """Whether a commit and all that is in it is here, so that a branch can point at it again."""
+
     def is_foreign(self, base: str, head: str) -> bool:
-        """Whether ``base..head`` holds a commit that is not ours by author and committer."""
+        """Whether ``head`` is a commit that ``base`` does not have, and not ours by author and committer.
+
+        What is below a commit of ours was on the tracked branch when we made it.
+        """
+
+    def is_adrift(self, base: str, head: str) -> bool:
+        """Whether merging ``head`` would bring more than one commit: the tracked branch was rewritten under it."""
 
     def conflicts(self, base: str, head: str) -> bool:
         """Whether merging ``head`` into ``base`` would conflict."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from reconcilers import orders, report
 from reconcilers.context import Context, Step, Verdict
+from reconcilers.drafts import Draft, Edit
 from reconcilers.evidence import evidence_files
-from reconcilers.proposals import Draft, Edit, plan_proposal, stale
+from reconcilers.proposals import applied, plan_proposal, stale
 from specs.release import Pin
 from specs.status import ConditionType as Type
 from specs.status import Reason
@@ -43,9 +44,7 @@ def plan_promotion(ctx: Context) -> Step:
     if content is None:  # never so behind the steps before this one
         return Step(Type.PROPOSED, Verdict.WAIT, Reason.EXPORTING, "the candidate is not complete")
     if is_released(ctx):
-        sentence = "The tracked branch says what is to be released; nothing is left to propose."
-        actions = stale(ctx, INTENT, reason="AlreadyApplied", sentence=sentence)
-        return Step(Type.PROPOSED, Verdict.DONE, Reason.RELEASED, actions=actions)
+        return Step(Type.PROPOSED, Verdict.DONE, Reason.RELEASED, actions=applied(ctx, INTENT, content))
     release = ctx.spec.release
     if release is not None and release.hold is not None:
         actions = stale(ctx, INTENT, reason="Obsolete", sentence="Promotions are on hold.")
@@ -60,6 +59,7 @@ def draft(ctx: Context, content: dict[str, Any]) -> Draft:
     return Draft(
         intent=INTENT, content=content, subject=ctx.inputs_digest, field="spec.release",
         title=report.title(ctx, version), body=report.body(ctx, version), edit=lambda: _edit(ctx, content, version),
+        auto_merge=bool(ctx.spec.gates) and ctx.auto_merge == "WhenGatesPass",  # no gates, nobody who would say no
     )  # fmt: skip
 
 

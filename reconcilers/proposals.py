@@ -2,101 +2,83 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
-from reconcilers.actions import Action, CloseProposal, Proposal, Propose
+from reconcilers.actions import Action, CloseProposal, Propose, Withdrawn
 from reconcilers.context import Context, Step, Verdict
-from specs.digests import canonical, digest_bytes, digest_of, hex_of, short
-from specs.facts import ProposalState, PullRequest, PullState
+from reconcilers.drafts import (
+    APPLIED,
+    ASKED,
+    Draft,
+    answered,
+    asking,
+    build,
+    closed_because,
+    closing,
+    is_outdated,
+    key_of,
+    marker,
+    merge_answer,
+    subject_of,
+)  # fmt: skip
+from reconcilers.limits import EXEMPT
+from reconcilers.markdown import escape
+from specs.digests import short
+from specs.facts import ProposalState, PullState
 from specs.names import proposal_branch
 from specs.status import ConditionType as Type
 from specs.status import Reason
 
 DEFAULT_MAX_OPEN = 1
-_MARKER = re.compile(r"<!-- trunkline:v1 key=([0-9a-f]{64}) subject=([0-9a-f]{12}) body=([0-9a-f]{12}) -->")
-_CLOSED = "<!-- trunkline:closed "
+PAUSE = 300.0
+"""Seconds in which what we closed stays closed: whatever flaps, people hear of it a few times an hour at most."""
 RELEASING = ("promote", "rollback")
 """Intents that edit ``spec.release``: the one merged last is what trunk said until a person undid it."""
 
 
-@dataclass(frozen=True)
-class Edit:
-    """What the commit of a proposal holds."""
-
-    value: object
-    """New value of the field."""
-    trailers: tuple[tuple[str, str], ...]
-    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    blobs: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What an intent wants to say; the rest follows from it."""
-
-    intent: str
-    content: object
-    """What makes it this proposal and no other: no version, no time, no metric."""
-    subject: str
-    """Digest of the run it is about."""
-    field: str
-    title: str
-    body: str
-    edit: Callable[[], Edit]
-    """Writes the evidence; asked only when something is to be pushed, since most passes find all as it should be."""
-
-
-def key_of(ctx: Context, draft: Draft) -> str:
-    """Name the proposal: sha256 hexadecimal of where it goes and what it changes."""
-    source = ctx.observed.source
-    return hex_of(digest_of({
-        "repository": source.repository, "branch": source.branch, "path": source.path, "model": str(ctx.key),
-        "intent": draft.intent, "content": draft.content,
-    }))  # fmt: skip
-
-
-def _marker(draft: Draft, key: str) -> str:
-    words = short(digest_bytes(canonical([draft.title, draft.body])))
-    return f"<!-- trunkline:v1 key={key} subject={short(draft.subject)} body={words} -->"
-
-
-def build(ctx: Context, draft: Draft, key: str) -> Proposal:
-    """Complete a draft: branch, marker, evidence and trailers."""
-    edit = draft.edit()
-    trailers = (("Trunkline-Model", str(ctx.key)), ("Trunkline-Intent", draft.intent), *edit.trailers)
-    lines = "\n".join(f"{name}: {value}" for name, value in (*trailers, ("Trunkline-Key", key)))
-    return Proposal(
-        intent=draft.intent, key=key, branch=proposal_branch(draft.intent, *ctx.key, key),
-        path=ctx.observed.source.path, field=draft.field, value=edit.value, title=draft.title,
-        body=f"{draft.body.rstrip()}\n\n{_marker(draft, key)}\n", message=f"{draft.title}\n\n{lines}\n",
-        files=edit.files, blobs=edit.blobs,
-    )  # fmt: skip
-
-
 def plan_proposal(ctx: Context, draft: Draft) -> Step:
     """Bring the world of pull requests to the state that ``draft`` wants, or say whose decision stands against it."""
-    key = key_of(ctx, draft)
+    key = key_of(ctx, draft.intent, draft.content)
     ours = [p for p in ctx.observed.proposals if p.intent == draft.intent]
     same = [p for p in ours if p.key == key[:12]]
-    pull = next((p for p in reversed(same) if p.pull.state is PullState.OPEN), None)
+    state = next((p for p in reversed(same) if p.pull.state is PullState.OPEN), None)
     others = _close_others(ours, draft, key)
-    if pull is None:
+    if state is None:
         decision = _decision(ctx, same)
         if decision is None:
-            return _open(ctx, draft, key, others)
+            return _open(ctx, draft, key, same, others)
         gone = stale(ctx, draft.intent, reason="Obsolete", sentence="Something else would be proposed now.")
         return Step(Type.PROPOSED, *decision, actions=gone)
-    if pull.foreign:
-        text = f"{_name(pull)} has commits of others; it is theirs now"
+    if state.retargeted:
+        text = f"{_name(state)} goes to {state.pull.base} now, so it is a person's; point it back, merge or close it"
+        return Step(Type.PROPOSED, Verdict.REST, Reason.RETARGETED, text, others)
+    if state.foreign:
+        text = f"{_name(state)} has commits of others; it is theirs now"
         return Step(Type.PROPOSED, Verdict.REST, Reason.DETACHED, text, others)
-    actions: tuple[Action, ...] = others
-    if pull.conflicted or pull.branch_head is None or _outdated(pull.pull, _marker(draft, key)):
-        actions = (Propose(build(ctx, draft, key), pull.pull.number, pull.branch_head), *others)
-    text = f"{_name(pull)} waits for a person to merge it"
-    return Step(Type.PROPOSED, Verdict.WAIT, Reason.PULL_REQUEST_OPEN, text, actions)
+    text, actions = _open_one(ctx, draft, key, state)
+    return Step(Type.PROPOSED, Verdict.WAIT, Reason.PULL_REQUEST_OPEN, text, (*actions, *others))
+
+
+def _open_one(ctx: Context, draft: Draft, key: str, state: ProposalState) -> tuple[str, tuple[Action, ...]]:
+    """Say how an open proposal of ours stands, and what it needs: to be rebuilt, to be merged by the forge, nothing."""
+    pull, name, answer = state.pull, _name(state), merge_answer(state.pull)
+    under_way = answer == ASKED and pull.auto_merge is not False
+    if under_way and not draft.auto_merge:
+        sentence = "spec.policy.autoMerge says no by now. It is opened again, for a person to merge."
+        return f"{name} is not to be merged by the forge any more", (closing(state, "Withdrawn", sentence),)
+    waits = f"{name} waits for a person to merge it"
+    turned_off = answer == ASKED and not under_way
+    if state.conflicted or state.branch_head is None or is_outdated(pull, marker(draft, key)):
+        proposal = build(ctx, draft, key)
+        body = answered(proposal.body, None) if turned_off else proposal.body  # whoever did that is not asked again
+        return waits, (Propose(replace(proposal, body=body), pull.number, state.branch_head),)
+    if draft.auto_merge and answer is None:
+        return waits, (asking(pull),)
+    if pull.auto_merge or under_way:
+        return f"{name} is merged by the forge as soon as its rules allow", ()
+    if draft.auto_merge:
+        waits += ": its auto-merge was turned off" if turned_off else ": the forge said no to auto-merge, its text why"
+    return waits, ()
 
 
 def _decision(ctx: Context, same: list[ProposalState]) -> tuple[Verdict, Reason, str] | None:
@@ -104,92 +86,127 @@ def _decision(ctx: Context, same: list[ProposalState]) -> tuple[Verdict, Reason,
     if not same:
         return None
     last = same[-1]
-    if last.pull.state is PullState.CLOSED:
-        if _closed_by_us(last.pull):
-            return None
+    if last.pull.state is PullState.CLOSED and closed_because(last.pull) is None:
         text = f"{_name(last)} was closed without merging; change the inputs, or reopen it, to propose again"
         return Verdict.STOP, Reason.REJECTED, text
-    merged = [p for p in ctx.observed.proposals if p.pull.state is PullState.MERGED and p.intent in RELEASING]
-    if last.intent in RELEASING and max(merged, key=lambda p: (p.pull.closed, p.pull.number)) is not last:
+    if last.pull.state is PullState.MERGED and last.retargeted:
+        text = f"{_name(last)} was merged into {last.pull.base}; bring that here by pull request, or change the inputs"
+        return Verdict.REST, Reason.RETARGETED, text
+    if not _arrived(last):
+        return None
+    arrived = [p for p in ctx.observed.proposals if p.intent in RELEASING and _arrived(p)]
+    if last.intent in RELEASING and max(arrived, key=lambda p: (p.pull.closed, p.pull.number)) is not last:
         return None  # another release was merged since: going back to this one is a new question
     text = f"{_name(last)} was merged and later undone; change the inputs, or undo the undoing, to release it again"
     return Verdict.REST, Reason.REVERTED, text
 
 
-def _closed_by_us(pull: PullRequest) -> bool:
-    """Whether nobody decided anything: we closed it ourselves."""
-    return _CLOSED in pull.body
+def was_decided(state: ProposalState) -> bool:
+    """Whether people said yes or no to it: neither open still, nor withdrawn by ourselves."""
+    rejected = state.pull.state is PullState.CLOSED and closed_because(state.pull) is None
+    return rejected or state.pull.state is PullState.MERGED or _arrived(state)
+
+
+def _arrived(state: ProposalState) -> bool:
+    """Whether the tracked branch once said what was proposed: merged, however, or written there by hand."""
+    if state.pull.state is PullState.MERGED:
+        return not state.retargeted
+    return state.pull.state is PullState.CLOSED and closed_because(state.pull) == APPLIED
 
 
 def rejected_branches(ctx: Context) -> frozenset[str]:
     """Give the branches of proposals that a person closed: without its branch none can be reopened."""
     last = {p.pull.branch: p.pull for p in ctx.observed.proposals}
-    return frozenset(b for b, pull in last.items() if pull.state is PullState.CLOSED and not _closed_by_us(pull))
+    return frozenset(b for b, pull in last.items() if pull.state is PullState.CLOSED and closed_because(pull) is None)
 
 
-def _open(ctx: Context, draft: Draft, key: str, others: tuple[CloseProposal, ...]) -> Step:
-    opened = [p for p in ctx.observed.proposals if p.intent == draft.intent and p.pull.state is PullState.OPEN]
-    theirs = [p for p in opened if p.foreign]
-    policy = ctx.spec.policy
-    allowed = (policy.max_open_proposals if policy else None) or DEFAULT_MAX_OPEN
-    if len(theirs) >= allowed:
-        names = ", ".join(_name(p) for p in theirs)
-        text = f"{names} was taken over by a person; merge or close it before another is opened"
-        return Step(Type.PROPOSED, Verdict.REST, Reason.TOO_MANY_PROPOSALS, text, others)
+def _open(
+    ctx: Context, draft: Draft, key: str, same: list[ProposalState], others: tuple[CloseProposal, ...]
+) -> Step:  # fmt: skip
     branch = proposal_branch(draft.intent, *ctx.key, key)
     head = ctx.observed.branches.get(branch)
     if head is not None and branch not in ctx.observed.leftovers:
         text = f"branch {branch} has commits of others; open a pull request from it, or delete it"
         return Step(Type.PROPOSED, Verdict.REST, Reason.DETACHED, text, others)
-    actions: tuple[Action, ...] = (Propose(build(ctx, draft, key), None, head), *others)
+    step = _taken_over(ctx, draft) or _too_soon(ctx, draft, same)
+    if step is not None:
+        return Step(Type.PROPOSED, step.verdict, step.reason, step.message, others, step.after)
+    last = same[-1] if same else None
+    again = None
+    if last is not None and last.pull.state is PullState.CLOSED and last.pull.head and not last.retargeted:
+        again = Withdrawn(last.pull.number, last.pull.head)
+    actions: tuple[Action, ...] = (Propose(build(ctx, draft, key), None, head, again), *others)
     return Step(Type.PROPOSED, Verdict.WAIT, Reason.PULL_REQUEST_OPEN, f"proposing: {draft.title}", actions)
+
+
+def _taken_over(ctx: Context, draft: Draft) -> Step | None:
+    """Wait for people who took over as many proposals of this model as may be open."""
+    opened = [p for p in ctx.observed.proposals if p.intent == draft.intent and p.pull.state is PullState.OPEN]
+    theirs = [p for p in opened if p.theirs]
+    policy = ctx.spec.policy
+    if len(theirs) < ((policy.max_open_proposals if policy else None) or DEFAULT_MAX_OPEN):
+        return None
+    names = ", ".join(_name(p) for p in theirs)
+    text = f"{names} was taken over by a person; merge or close it before another is opened"
+    return Step(Type.PROPOSED, Verdict.REST, Reason.TOO_MANY_PROPOSALS, text)
+
+
+def _too_soon(ctx: Context, draft: Draft, same: list[ProposalState]) -> Step | None:
+    """Wait while the repository has too many proposals, or while this one was closed by us only just now."""
+    last = same[-1].pull if same else None
+    if last is not None and last.state is PullState.CLOSED and (ago := abs(ctx.now - last.closed)) < PAUSE:
+        again = f"it is opened again {PAUSE / 60:g} minutes after that"
+        text = f"{_name(same[-1])} was closed by Trunkline only just now; {again}"
+        return Step(Type.PROPOSED, Verdict.WAIT, Reason.PROPOSAL_PAUSED, text, after=PAUSE - ago)
+    full = None if draft.intent in EXEMPT else ctx.observed.crowd.full(ctx.now)
+    if full is None:
+        return None
+    return Step(Type.PROPOSED, Verdict.WAIT, Reason.PROPOSAL_LIMIT, full[0], after=full[1])
 
 
 def _close_others(ours: list[ProposalState], draft: Draft, key: str) -> tuple[CloseProposal, ...]:
     """Close our open proposals of the same intent that this one replaces; those that people touched stay."""
     return tuple(
-        closing(p, "Superseded", f"Replaced by a newer proposal: {draft.title}")
+        closing(p, "Superseded", f"Replaced by a newer proposal: {escape(draft.title)}")
         for p in ours
-        if p.pull.state is PullState.OPEN and p.key != key[:12] and not p.foreign
+        if p.pull.state is PullState.OPEN and p.key != key[:12] and not p.theirs
     )
 
 
-def closing(state: ProposalState, reason: str, sentence: str) -> CloseProposal:
-    """Close one with a stated reason; the hidden mark tells our closing from a person's rejection."""
-    pull, comment, mark = state.pull, f"{sentence} ({reason})", f"{_CLOSED}reason={reason} -->"
-    return CloseProposal(pull.number, pull.branch, state.branch_head, reason, comment, mark)
-
-
 def stale(ctx: Context, intent: str, *, reason: str, sentence: str, subject: str | None = None) -> tuple[Action, ...]:
-    """Close our open proposals of an intent that nothing asks for any more.
+    """Close our open proposals of an intent that nothing asks for any more. ``sentence`` is markdown already.
 
     With ``subject`` only those about another run are closed, as far as their text still tells.
     """
     return tuple(
         closing(p, reason, sentence)
-        for p in ctx.observed.proposals
-        if p.intent == intent and p.pull.state is PullState.OPEN and not p.foreign
-        and (subject is None or _subject(p.pull) not in (None, short(subject)))
-    )  # fmt: skip
+        for p in _opened(ctx, intent)
+        if subject is None or subject_of(p.pull) not in (None, short(subject))
+    )
+
+
+def applied(ctx: Context, intent: str, content: object) -> tuple[Action, ...]:
+    """Close our open proposals of an intent whose content the tracked branch has: one has arrived, others are over."""
+    opened = _opened(ctx, intent)
+    key = key_of(ctx, intent, content)[:12] if opened else ""
+    arrived = "The tracked branch says already what this proposes; nothing is left to merge."
+    return tuple(
+        closing(p, APPLIED, arrived)
+        if p.key == key
+        else closing(p, "Obsolete", "What is released is what the inputs ask for; nothing is left to propose.")
+        for p in opened
+    )
+
+
+def _opened(ctx: Context, intent: str) -> list[ProposalState]:
+    """Give our open proposals of an intent, without those that people took over."""
+    every = (p for p in ctx.observed.proposals if p.intent == intent and not p.theirs)
+    return [p for p in every if p.pull.state is PullState.OPEN]
 
 
 def asked(ctx: Context, intent: str, subject: str) -> bool:
     """Whether a proposal of that intent about that run was ever opened, whatever became of it."""
-    return any(p.intent == intent and _subject(p.pull) == short(subject) for p in ctx.observed.proposals)
-
-
-def _subject(pull: PullRequest) -> str | None:
-    match = _MARKER.search(pull.body)
-    return match[2] if match else None
-
-
-def _outdated(pull: PullRequest, marker: str) -> bool:
-    """Whether what we last wrote differs from what we would write now; a person's own wording is left alone.
-
-    One that we closed and a person opened again still says that we closed it: that must go.
-    """
-    ours = _MARKER.search(pull.body)
-    return ours is not None and (ours[0] != marker or _CLOSED in pull.body)
+    return any(p.intent == intent and subject_of(p.pull) == short(subject) for p in ctx.observed.proposals)
 
 
 def _name(state: ProposalState) -> str:

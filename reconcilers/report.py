@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reconcilers import orders
 from reconcilers.context import Context
-from reconcilers.markdown import code, escape, interval, number, picture, table
+from reconcilers.markdown import block, code, escape, interval, number, picture, table
 from reconcilers.observed import DatasetFact
 from reconcilers.steps import gate_results, parity
 from specs.digests import short
@@ -32,7 +32,12 @@ def _value(ctx: Context, subject: str | None, metric: str) -> float | None:
 
 
 def body(ctx: Context, version: int) -> str:
-    """Give the pull request's text: what changes, the proof, what merging does, how to undo it."""
+    """Give the pull request's text: what changes, the proof, what merging does, how to undo it, how to say no."""
+    return f"{findings(ctx, version)}\n{_refusal(ctx)}"
+
+
+def findings(ctx: Context, version: int) -> str:
+    """Give what remains true after the merge."""
     folder = evidence_dir(*ctx.key, version)
     parts = [
         _change(ctx, version),
@@ -50,7 +55,7 @@ def body(ctx: Context, version: int) -> str:
 def page(ctx: Context, version: int, pictures: Sequence[str]) -> str:
     """Give report.md: the body, the training's course, and the pictures."""
     run = ctx.run
-    lines = [f"# {escape(str(ctx.key))} v{version}\n", body(ctx, version)]
+    lines = [f"# {escape(str(ctx.key))} v{version}\n", findings(ctx, version)]
     if run is not None:
         where = run.environment
         lines.append("### Training\n")
@@ -169,3 +174,14 @@ def _undone(ctx: Context) -> str:
     if ctx.spec.release is None:
         return "Then nothing is released, and nothing serves.\n"
     return "The previous bytes serve again; nothing is trained or exported.\n"
+
+
+def _refusal(ctx: Context) -> str:
+    """Say how to say no: here, where closing is remembered, and in git, where everybody sees it."""
+    closing = "Close this without merging: Trunkline remembers that, and asks again only for other inputs.\n"
+    if ctx.spec.release is None:
+        return f"### How to say no\n\n{closing}"
+    denied = f'spec:\n  release:\n    deny:\n      - {{run: "{ctx.inputs_digest}", reason: "say why"}}'
+    file = code(ctx.observed.source.path)
+    begin = f"To say so in git, for good and for everybody to see, add this to the list in {file} by pull request:"
+    return f"### How to say no\n\n{closing}\n{begin}\n\n{block(denied, 'yaml')}"

@@ -6,9 +6,10 @@ from typing import Any
 
 from reconcilers.actions import Action, RollOut, Withdraw
 from reconcilers.context import Context, Step, Verdict
+from reconcilers.drafts import Draft, Edit
 from reconcilers.markdown import code, escape
 from reconcilers.promotion import next_version, pin
-from reconcilers.proposals import Draft, Edit, asked, plan_proposal, stale
+from reconcilers.proposals import asked, plan_proposal, stale
 from specs.facts import ServingState, ServingTarget
 from specs.names import serving_name
 from specs.placement import Placement, Shape
@@ -160,7 +161,9 @@ def draft(ctx: Context, release: Release, previous: Pin, why: str) -> Draft:
     body = (
         f"**v{release.version}** of {code(str(ctx.key))} could not be rolled out.\n\n> {escape(why)}\n\n"
         f"Merging makes git say what serves: the bytes of v{previous.version}, as v{version}. It also puts the failed "
-        "run on `deny` and promotions on `hold`; remove `hold` by pull request to go on.\n"
+        "run on `deny` and promotions on `hold`; remove `hold` by pull request to go on.\n\n"
+        f"### How to say no\n\nClose this without merging: it is not asked again while v{release.version} is the "
+        "release. What serves stays as it is.\n"
     )
     trailers = (
         ("Trunkline-Version", str(version)),
@@ -170,5 +173,5 @@ def draft(ctx: Context, release: Release, previous: Pin, why: str) -> Draft:
     return Draft(
         intent=INTENT, content=content, subject=release.run, field="spec.release", body=body,
         title=f"{ctx.key}: roll back v{release.version} to the bytes of v{previous.version}",
-        edit=lambda: Edit(value, trailers),
+        edit=lambda: Edit(value, trailers), auto_merge=ctx.auto_merge != "Never",
     )  # fmt: skip

@@ -37,7 +37,7 @@ def summarize(ctx: Context, plan: Plan, troubles: Sequence[Trouble], previous: M
             ProposalStatus(number=p.pull.number, intent=p.intent, branch=p.pull.branch, url=p.pull.url) for p in opened
         ],
         jobs=sorted(name for name, state in observed.jobs.items() if state.phase is JobPhase.RUNNING),
-        summary=_headline(plan, troubles),
+        summary=_line(_headline(plan, troubles)),
         conditions=_stamped(found, previous, now),
     )
 
@@ -52,7 +52,7 @@ def trouble_status(error: TrunklineError, previous: ModelStatus, now: str) -> Mo
         summary = f"{error.problems[0]}" if error.problems else error.message
     else:
         summary = error.message
-    return previous.model_copy(update={"summary": summary, "conditions": _stamped(kept, previous, now)})
+    return previous.model_copy(update={"summary": _line(summary), "conditions": _stamped(kept, previous, now)})
 
 
 def refused_status(stalled: Stalled, previous: ModelStatus, now: str) -> ModelStatus:
@@ -70,7 +70,7 @@ def _unverified(type_: ConditionType, reason: str, message: str, previous: Model
     kept = {c.type: c for c in previous.conditions if c.type not in _OVERALL}
     kept[source] = Condition(type=source, status="False", reason=reason, message=_cut(message))
     kept |= _verdict(type_, reason, message)
-    return previous.model_copy(update={"summary": message, "conditions": _stamped(kept, previous, now)})
+    return previous.model_copy(update={"summary": _line(message), "conditions": _stamped(kept, previous, now)})
 
 
 def _serving(state: ServingState) -> ServingStatus:
@@ -89,7 +89,16 @@ def _condition(step: Step) -> Condition:
 
 
 def _cut(text: str) -> str:
-    return text[:_MESSAGE_LIMIT]
+    """Give what a condition may hold. It ends up in terminals, so nothing in it can steer one or hide."""
+    short = text[:_MESSAGE_LIMIT]
+    if short.isprintable():
+        return short
+    lines = (" ".join(line.split()) for line in short.split("\n"))
+    return "\n".join("".join(char if char.isprintable() else "\ufffd" for char in line) for line in lines)
+
+
+def _line(text: str) -> str:
+    return " ".join(_cut(text).split())
 
 
 def _verdict(type_: ConditionType, reason: str, message: str) -> dict[ConditionType, Condition]:

@@ -11,13 +11,14 @@ from specs.training import BaseModelFile
 
 _SENTENCE = "{field}: understood, but not acted on yet"
 _URIS = "only data sets in the store (store://NAME) are read yet"
+_GATELESS = "WhenGatesPass needs at least one gate in spec.gates; until then only a rollback is merged by the forge"
 
 _FIELDS = (
     "data.train.dvc", "data.train.platform", "data.golden.dvc", "data.golden.platform",
     "training.backend",
     "tuning", "tracking",
     "exports[].buildOn", "serving.backend", "serving.strategy",
-    "monitoring", "triggers", "labelling", "policy.autoMerge",
+    "monitoring", "triggers", "labelling",
 )  # fmt: skip
 """Fields in YAML names; ``[]`` is every item of a list."""
 
@@ -29,9 +30,7 @@ _CLUSTER = (
 )  # fmt: skip
 """Likewise; an agent has one machine and no choice."""
 
-_HARMLESS: dict[str, Any] = {
-    "training.backend": "Job", "serving.backend": "Deployment", "serving.replicas": 1, "policy.autoMerge": "Never",
-}  # fmt: skip
+_HARMLESS: dict[str, Any] = {"training.backend": "Job", "serving.backend": "Deployment", "serving.replicas": 1}
 """What asks for no more than what is done anyway."""
 
 
@@ -45,7 +44,12 @@ def _uris(spec: Spec) -> list[str]:
     return [f"{field}: {_URIS}" for field, source in sources if source and not source.url.startswith("store://")]
 
 
-_RULES: tuple[Callable[[Spec], list[str]], ...] = (_uris,)
+def _gateless(spec: Spec) -> list[str]:
+    wanted = spec.policy is not None and spec.policy.auto_merge == "WhenGatesPass"
+    return [] if spec.gates or not wanted else [f"spec.policy.autoMerge: {_GATELESS}"]
+
+
+_RULES: tuple[Callable[[Spec], list[str]], ...] = (_uris, _gateless)
 """What the table of fields cannot say."""
 
 

@@ -149,8 +149,16 @@ class ProposalState:
     foreign: bool = False
     """Somebody else committed to the branch, or moved it: hands off."""
     conflicted: bool = False
+    """It cannot be merged as it is, or would bring back what was rewritten on the tracked branch."""
     branch_head: str | None = None
     """Commit the branch points at now; None where it was deleted."""
+    retargeted: bool = False
+    """It goes to another branch than the tracked one: somebody changed that."""
+
+    @property
+    def theirs(self) -> bool:
+        """Whether a person took it over: then it is neither rebuilt nor closed by us."""
+        return self.foreign or self.retargeted
 
 
 class Standing(StrEnum):

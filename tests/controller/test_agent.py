@@ -224,6 +224,22 @@ def test_once_ends_when_only_people_can_go_on(place: Place) -> None:
     place.assert_quiet()
 
 
+def test_once_ends_when_the_repository_is_full(place: Place) -> None:
+    """Ten open proposals of other models are enough: this one says so, pushes nothing, and nobody waits for it."""
+    place.write(place.spec(("  serving: {export: onnx}\n", "")))
+    for number in range(10):
+        branch = f"trunkline/promote/default.other-{number}/{'a' * 12}"
+        place.hub.commit({f"notes/{number}": "x"}, branch=branch, start="main")
+        place.forge().open(branch=branch, title="t", body="b")
+    place.settle()
+    assert place.reason("Proposed") == "ProposalLimit"
+    assert len(place.open_pulls()) == 10
+    place.assert_quiet()
+    place.forge().close(1, comment="no")
+    place.settle()
+    assert place.reason("Proposed") == "PullRequestOpen"
+
+
 def test_sigterm_ends_the_agent_and_down_ends_the_rest(place: Place) -> None:
     """A stopped agent leaves jobs and server alone; `trunkline down` leaves no process behind."""
     place.write(place.spec())

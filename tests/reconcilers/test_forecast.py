@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reconcilers.forecast import Forecast, forecast
+from reconcilers.limits import Crowd, Limits
 from reconcilers.observed import DatasetFact
 from specs.facts import PullState
 from tests.support.builders import (
@@ -158,6 +159,15 @@ def test_open_proposals_do_not_matter() -> None:
     stage = change(lambda data: data["training"]["args"].update(epochs=9), work=True)
     open_one = stage.but(proposals=(pull(proposed(stage.spec, stage.world)),))
     assert told(open_one) == told(stage)
+
+
+def test_pauses_and_limits_do_not_matter() -> None:
+    """What merging leads to is asked, not when: neither what we closed just now nor a full repository is in the way."""
+    stage = change(lambda data: data["training"]["args"].update(epochs=9), work=True)
+    mark = "<!-- trunkline:closed reason=Obsolete -->"
+    closed = pull(proposed(stage.spec, stage.world), PullState.CLOSED, closed=int(NOW), body=mark)
+    world = stage.but(proposals=(closed,), crowd=Crowd(Limits(max_open=1), 1))
+    assert told(world).sentence == "proposes to promote"
 
 
 def test_jobs_that_were_lost_and_branches_that_lie_about_do_not_matter() -> None:

@@ -35,7 +35,9 @@ def disturbed(chapter: int, effect: int, moment: Moment, do: Callable[[World], o
 def test_story_reaches_every_kind_of_effect_and_ends_as_told() -> None:
     """The story that is disturbed below is the one meant: every port effect is in it, and it ends in order."""
     told = {effect.split()[0] for phase in phases() for effect in phase.effects}
-    assert told == {"start", "commit", "push", "open", "update", "close", "delete", "roll", "withdraw"}
+    assert told == {
+        "start", "commit", "push", "open", "update", "close", "delete", "reopen", "auto-merge", "roll", "withdraw",
+    }  # fmt: skip
     end = phases()[-1].after
     assert end.serving == (None, None)
     assert [(p.branch.split("/")[1], p.state.value) for p in end.forge.pulls] == [

@@ -168,13 +168,13 @@ def test_shared_pictures_are_found_by_their_bytes() -> None:
 
 
 def test_foreign_commits_and_conflicts_are_told_of_open_proposals(world: World) -> None:
-    """Somebody else's commit on the branch, and a base that moved on under it, are facts of the snapshot."""
+    """A base that moved on under the branch, and somebody else's commit on it, are facts of the snapshot."""
     (branch,) = set(world.git.heads) - {TRUNK}
     assert [(p.foreign, p.conflicted) for p in look(world).proposals] == [(False, False)] * 2
-    world.push_foreign(branch)
-    assert look(world).proposals[-1].foreign
     world.change(r"    run: \S+", "    run: sha256:" + "0" * 64)
     assert look(world).proposals[-1].conflicted
+    world.push_foreign(branch)
+    assert look(world).proposals[-1].foreign
     del world.git.heads[branch]
     gone = look(world).proposals[-1]
     assert (gone.foreign, gone.conflicted, gone.branch_head) == (False, False, None)

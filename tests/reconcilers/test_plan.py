@@ -11,12 +11,15 @@ import pytest
 
 from reconcilers.actions import DeleteBranch, Propose, RollOut, StartJob
 from reconcilers.context import Verdict
+from reconcilers.drafts import closing
+from reconcilers.limits import Crowd, Limits
 from reconcilers.observed import DatasetFact
 from reconcilers.plan import LINE, Plan
 from specs.facts import JobPhase, JobState, PullState
 from specs.records import ExportRecord, RunRecord
 from specs.status import ConditionType, Reason
 from tests.support.builders import (
+    NOW,
     TOP1,
     Lab,
     Stage,
@@ -86,6 +89,11 @@ def _failed_export() -> Stage:
 def _proposal(state: PullState, **changes: Any) -> Stage:
     stage = candidate_ready()
     return stage.but(proposals=(pull(proposed(stage.spec, stage.world), state, **changes),))
+
+
+def _closed_just_now() -> Stage:
+    mark = closing(_proposal(PullState.OPEN).world.proposals[0], "Obsolete", "x").mark
+    return _proposal(PullState.CLOSED, closed=int(NOW) - 10, body=mark)
 
 
 def _held() -> Stage:
@@ -175,6 +183,12 @@ TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list
      Reason.REVERTED, []),
     ("proposal taken over: rest", lambda: _proposal(PullState.OPEN, foreign=True), ConditionType.PROPOSED, Verdict.REST,
      Reason.DETACHED, []),
+    ("proposal points elsewhere: rest", lambda: _proposal(PullState.OPEN, retargeted=True), ConditionType.PROPOSED,
+     Verdict.REST, Reason.RETARGETED, []),
+    ("proposal closed by us a moment ago: wait", _closed_just_now, ConditionType.PROPOSED, Verdict.WAIT,
+     Reason.PROPOSAL_PAUSED, []),
+    ("the repository is full: wait", lambda: candidate_ready().but(crowd=Crowd(Limits(max_open=3), 3)),
+     ConditionType.PROPOSED, Verdict.WAIT, Reason.PROPOSAL_LIMIT, []),
     ("another one taken over: rest", _taken_over, ConditionType.PROPOSED, Verdict.REST, Reason.TOO_MANY_PROPOSALS, []),
     ("released and serving: nothing", settled, ConditionType.PROPOSED, Verdict.DONE, Reason.RELEASED, []),
 ]  # fmt: skip

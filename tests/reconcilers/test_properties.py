@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reconcilers.actions import Propose
+from reconcilers.limits import Limits
 from reconcilers.observe import Observer
 from reconcilers.plan import plan
 from specs.errors import InvalidManifest
@@ -43,6 +45,13 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
+        self.world.limits = Limits(2, 4)
+        self.asked = 0
+
+    @initialize(auto_merge=st.sampled_from(["told", "untold", "never"]), reopens=st.booleans())
+    def forge_has_its_ways(self, auto_merge: Any, reopens: bool) -> None:  # noqa: FBT001  hypothesis names it
+        self.world.forge.auto_merge = auto_merge
+        self.world.forge.reopens = reopens
 
     # ------------------------------------------------------------------------------------------------- people
     @rule(epochs=st.sampled_from([2, 5, 8]))
@@ -102,17 +111,43 @@ class AnyOrder(RuleBasedStateMachine):
     def reopen(self, pick: int) -> None:
         self.world.forge.opened_again(pick % len(self.world.forge.pulls) + 1)
 
-    @precondition(lambda self: len(self.world.git.heads) > 1)
+    @precondition(lambda self: self.world.branches())
     @rule(pick=PICKS)
     def commit_to_our_branch(self, pick: int) -> None:
-        branches = sorted(self.world.git.heads.keys() - {TRUNK})
+        branches = self.world.branches()
         self.world.push_foreign(branches[pick % len(branches)])
 
-    @precondition(lambda self: len(self.world.git.heads) > 1)
-    @rule(pick=PICKS)
-    def delete_our_branch(self, pick: int) -> None:
-        branches = sorted(self.world.git.heads.keys() - {TRUNK})
-        del self.world.git.heads[branches[pick % len(branches)]]
+    @precondition(lambda self: self.world.branches())
+    @rule(pick=PICKS, closing=st.booleans())
+    def delete_our_branch(self, pick: int, closing: bool) -> None:  # noqa: FBT001  hypothesis gives it by name
+        branches = self.world.branches()
+        branch = branches[pick % len(branches)]
+        if closing:
+            self.world.forge.delete_branch(branch)
+        else:
+            del self.world.git.heads[branch]
+
+    @precondition(lambda self: self.world.forge.opened())
+    @rule(pick=PICKS, base=st.sampled_from(["dev", TRUNK]))
+    def retarget(self, pick: int, base: str) -> None:
+        opened = self.world.forge.opened()
+        self.world.forge.retarget(opened[pick % len(opened)].number, base)
+
+    @rule(policy=st.sampled_from(["Never", "RollbackOnly", "WhenGatesPass"]))
+    def edit_policy(self, policy: str) -> None:
+        line = f"\n  policy: {{autoMerge: {policy}}}\n\n  training:"
+        self.world.rewrite(re.sub(r"(\n  policy: .*)?\n\n  training:", line, self.world.text))
+
+    @precondition(lambda self: self.world.forge.asked)
+    @rule(pick=PICKS, merges=st.booleans())
+    def forge_merges_or_is_told_not_to(self, pick: int, merges: bool) -> None:  # noqa: FBT001  hypothesis names it
+        forge = self.world.forge
+        number = forge.asked[pick % len(forge.asked)]
+        self.world.now += 60
+        if merges and forge.pulls[number - 1].auto_merge is not False:
+            forge.merge(number)
+        else:
+            forge.turn_off(number)
 
     @precondition(lambda self: self.world.merged())
     @rule()
@@ -240,6 +275,22 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(branches) == len(set(branches))
 
     @invariant()
+    def no_more_proposals_than_a_repository_takes(self) -> None:
+        """Rollbacks aside, no hour sees more of them opened than the limit."""
+        opened = sorted(p.opened for p in self.world.forge.pulls if "/rollback/" not in p.branch)
+        most = self.world.limits.max_per_hour
+        assert all(later - first >= 3600 for first, later in zip(opened, opened[most:], strict=False))
+
+    @invariant()
+    def forge_merges_what_git_says_it_may(self) -> None:
+        """Nobody is asked to merge anything while ``spec.policy.autoMerge`` is Never."""
+        asked = [self.world.forge.pulls[number - 1].branch for number in self.world.forge.asked[self.asked :]]
+        self.asked += len(asked)
+        allowed = {"RollbackOnly": ["rollback"], "WhenGatesPass": ["rollback", "promote"]}
+        policy = next((word for word in allowed if word in self.world.text), "")
+        assert all(branch.split("/")[1] in allowed.get(policy, []) for branch in asked)
+
+    @invariant()
     def proposals_change_the_release_and_add_evidence_only(self) -> None:
         """A branch of ours that nobody else touched differs from its base in spec.release and evidence files."""
         git = self.world.git
@@ -258,7 +309,8 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def versions_are_never_used_twice(self) -> None:
         """Two merged proposals never have the same version."""
-        titles = [p.title.split(" (")[0] for p in self.world.forge.pulls if p.state is PullState.MERGED]
+        merged = [p for p in self.world.forge.pulls if p.state is PullState.MERGED and p.base == TRUNK]
+        titles = [p.title.split(" (")[0] for p in merged]
         promoted = [title for title in titles if "promote" in title]
         assert len(promoted) == len(set(promoted))
 

@@ -9,8 +9,9 @@ import pytest
 
 from reconcilers.actions import Action, CloseProposal, DeleteBranch, Proposal, Propose
 from reconcilers.context import Step, Verdict
+from reconcilers.drafts import closing
+from reconcilers.markdown import escape
 from reconcilers.plan import plan
-from reconcilers.proposals import closing
 from specs.facts import Commit, ProposalState, PullState
 from specs.modelspec import ModelKey
 from specs.names import parse_branch
@@ -107,7 +108,7 @@ def test_new_candidate_supersedes_the_open_one() -> None:
     assert propose == Propose(OURS, None, None)
     assert isinstance(close, CloseProposal)
     assert (close.number, close.reason, close.branch_head) == (7, "Superseded", "b" * 40)
-    assert OURS.title in close.comment
+    assert escape(OURS.title) in close.comment
 
 
 def test_superseding_goes_on_after_a_crash() -> None:
@@ -148,7 +149,7 @@ def test_gate_tightened_closes_the_open_one() -> None:
     (close,) = stage.plan.actions
     assert isinstance(close, CloseProposal)
     assert close.reason == "Obsolete"
-    assert f"{TOP1} 0.9906 is below 0.999" in close.comment
+    assert f"{escape(TOP1)} 0.9906 is below 0.999" in close.comment
 
 
 def test_run_denied_closes_the_open_one() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reconcilers.actions import Action, CloseProposal, DeleteBranch, Proposal, Propose
+from reconcilers.actions import Action, CloseProposal, DeleteBranch, Proposal, Propose, Withdrawn
 from reconcilers.context import Step, Verdict
-from reconcilers.proposals import closing
+from reconcilers.drafts import closing
 from specs.facts import ProposalState, PullState
 from specs.status import ConditionType, Reason
 from tests.support.builders import (
@@ -97,8 +97,15 @@ def test_reopened_one_is_open_whatever_came_after_it() -> None:
 
 
 def test_closed_by_ourselves_is_no_rejection() -> None:
-    """What we closed because it was not wanted is opened again when it is wanted."""
-    _, actions = answer(by_us(OURS))
+    """What we closed because it was not wanted is opened again when it is wanted, rather than a new one."""
+    _, actions = answer(by_us(OURS, 4))
+    assert actions == (Propose(OURS, None, None, Withdrawn(4, "b" * 40)),)
+
+
+@pytest.mark.parametrize("change", [{"head": ""}, {"retargeted": True}], ids=["commit unknown", "points elsewhere"])
+def test_closed_by_ourselves_is_not_opened_again_where_that_makes_no_sense(change: dict[str, Any]) -> None:
+    """A forge that no longer tells the commit, or a pull request that goes to another branch: a new one is opened."""
+    _, actions = answer(by_us(OURS, 4, **change))
     assert actions == (Propose(OURS, None, None),)
 
 

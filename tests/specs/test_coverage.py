@@ -51,7 +51,6 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "monitoring": ({"monitoring": FULL["monitoring"]}, "spec.monitoring"),
     "triggers": ({"triggers": {"onData": True}}, "spec.triggers"),
     "labelling": ({"labelling": FULL["labelling"]}, "spec.labelling"),
-    "auto-merge": ({"policy": {"autoMerge": "WhenGatesPass"}}, "spec.policy.autoMerge"),
 }
 
 
@@ -91,6 +90,16 @@ CLUSTER: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_only_a_cluster_acts_on_says_so(sections: dict[str, Any], field: str) -> None:
     """An agent has one machine, so it has no use for places and amounts."""
     assert f"{field}: acted on in a cluster only; `trunkline agent` ignores it" in sentences(**sections)
+
+
+def test_auto_merge_without_gates_is_told() -> None:
+    """Where nothing could say no, a person merges promotions whatever the policy is; with a gate it holds."""
+    gate = {"name": "floor", "metric": "metrics/mAP50-95(B)", "min": 0.5}
+    (sentence,) = sentences(policy={"autoMerge": "WhenGatesPass"})
+    assert sentence.startswith("spec.policy.autoMerge: WhenGatesPass needs at least one gate")
+    data = SMALLEST["data"] | {"golden": {"uri": {"url": "store://golden"}}}
+    assert sentences(policy={"autoMerge": "WhenGatesPass"}, gates=[gate], data=data) == []
+    assert sentences(policy={"autoMerge": "RollbackOnly"}) == []
 
 
 HARMLESS: dict[str, dict[str, Any]] = {

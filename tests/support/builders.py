@@ -233,7 +233,8 @@ def started(decided: Plan) -> list[str]:
 
 def pull(proposal: Proposal, state: PullState = PullState.OPEN, number: int = 1, **changes: Any) -> ProposalState:
     """Give a pull request for a proposal, by default as we would have opened it."""
-    mine = {name: changes.pop(name) for name in ("foreign", "conflicted", "branch_head") if name in changes}
+    facts = {"foreign", "conflicted", "branch_head", "retargeted"}
+    mine = {name: changes.pop(name) for name in facts & changes.keys()}
     request = PullRequest(
         number, state, proposal.branch, "b" * 40, "main", proposal.title, proposal.body, "trunkline", 100 + number,
         0 if state is PullState.OPEN else 200 + number, url=f"local://{number}",

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from specs.errors import Stalled, Transient
 from specs.facts import Commit, PullRequest, PullState
@@ -16,6 +17,7 @@ US, PERSON = "trunkline@localhost", "ann@example.com"
 TRUNK = "main"
 Tree = Mapping[str, bytes]
 Pulls = list[PullRequest]
+Asked = list[int]
 Hunk = tuple[int, int, tuple[bytes, ...]]
 
 
@@ -82,8 +84,13 @@ class FakeRepository:
         self.wire.effect(f"delete {branch}", lambda: self._swap(branch, None, expected))
 
     def is_foreign(self, base: str, head: str) -> bool:
-        ours = self._ancestors(head) - self._ancestors(base)
-        return any(self.commits[sha].author != US for sha in ours)
+        return head not in self._ancestors(base) and self.commits[head].author != US
+
+    def has(self, commit: str) -> bool:
+        return commit in self.commits
+
+    def is_adrift(self, base: str, head: str) -> bool:
+        return len(self._ancestors(head) - self._ancestors(base)) > 1
 
     def conflicts(self, base: str, head: str) -> bool:
         return self.merge_tree(base, head) is None
@@ -112,7 +119,9 @@ class FakeRepository:
     def merge_tree(self, base: str, head: str) -> Tree | None:
         """Give the tree of a merge, or None where it conflicts."""
         theirs = self._ancestors(base)
-        fork = next(sha for sha, _ in self.line(head) if sha in theirs)
+        fork = next((sha for sha, _ in self.line(head) if sha in theirs), None)
+        if fork is None:
+            return None
         return self.merge_three(self.commits[fork].tree, self.commits[base].tree, self.commits[head].tree)
 
     @staticmethod
@@ -167,6 +176,12 @@ class FakeForge:
     repository: FakeRepository
     clock: Callable[[], float]
     pulls: Pulls = field(default_factory=lambda: [])  # noqa: PIE807  `list` is a method here
+    auto_merge: Literal["told", "untold", "never"] = "told"
+    """Whether the forge merges by itself, and whether its list says so."""
+    asked: Asked = field(default_factory=lambda: [])  # noqa: PIE807
+    """Numbers of those that it was asked to merge by itself, as often as it was."""
+    reopens: bool = True
+    """Whether it opens closed ones again."""
 
     # ------------------------------------------------------------------------------------------------- the port
     def list(self) -> Sequence[PullRequest]:
@@ -183,14 +198,14 @@ class FakeForge:
 
     def reopen(self, number: int) -> PullRequest:
         def act() -> PullRequest:
-            if not self.opened_again(number):
+            if self.pulls[number - 1].state is not PullState.OPEN and not self.opened_again(number):
                 raise Stalled("BranchMissing", str(number))
             return self.pulls[number - 1]
 
         return self.wire.effect(f"reopen {number}", act)
 
     def merge_when_allowed(self, number: int) -> None:
-        self.wire.effect(f"auto-merge {number}", lambda: self._set(number, auto_merge=True))
+        self.wire.effect(f"auto-merge {number}", lambda: self._ask(number))
 
     # ------------------------------------------------------------------------------------------------- its inside
     def _open(self, branch: str, title: str, body: str) -> PullRequest:
@@ -200,9 +215,18 @@ class FakeForge:
         head = self.repository.heads.get(branch)
         if head is None:
             raise Stalled("BranchMissing", branch)
-        number = len(self.pulls) + 1
-        self.pulls.append(PullRequest(number, PullState.OPEN, branch, head, TRUNK, title, body, US, int(self.clock())))
+        self.pulls.append(PullRequest(
+            len(self.pulls) + 1, PullState.OPEN, branch, head, TRUNK, title, body, US, int(self.clock()),
+            auto_merge=False if self.auto_merge == "told" else None,
+        ))  # fmt: skip
         return self.pulls[-1]
+
+    def _ask(self, number: int) -> None:
+        if self.auto_merge == "never":
+            raise Stalled("AutoMergeUnavailable", "*nothing* is merged here by itself")
+        self.asked.append(number)
+        if self.auto_merge == "told":
+            self._set(number, auto_merge=True)
 
     def _set(self, number: int, **changes: object) -> None:
         self.pulls[number - 1] = replace(self.pulls[number - 1], **changes)  # type: ignore[arg-type]
@@ -213,7 +237,12 @@ class FakeForge:
         if pull.state is PullState.OPEN:
             comments = (*pull.comments, comment) if comment else pull.comments
             body = f"{pull.body}\n{mark}\n" if mark else pull.body
-            self._set(number, state=PullState.CLOSED, closed=int(self.clock()), comments=comments, body=body)
+            off = None if pull.auto_merge is None else False
+            head = self.repository.heads.get(pull.branch, pull.head)
+            self._set(
+                number, state=PullState.CLOSED, closed=int(self.clock()), comments=comments, body=body,
+                auto_merge=off, head=head,
+            )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------- people
     def opened(self) -> Sequence[PullRequest]:
@@ -224,19 +253,37 @@ class FakeForge:
         """Squash as a person does; False where that conflicts or the branch is gone."""
         pull, git = self.pulls[number - 1], self.repository
         head = git.heads.get(pull.branch)
-        tree = git.merge_tree(git.heads[TRUNK], head) if head else None
+        tree = git.merge_tree(git.heads[pull.base], head) if head else None
         if pull.state is not PullState.OPEN or tree is None:
             return False
-        sha = git.person_commits(TRUNK, tree, f"{pull.title} (#{number})", int(self.clock()))
+        sha = git.person_commits(pull.base, tree, f"{pull.title} (#{number})", int(self.clock()))
         del git.heads[pull.branch]
         self._set(number, state=PullState.MERGED, closed=int(self.clock()), merge_commit=sha, head=head)
         return True
 
     def opened_again(self, number: int) -> bool:
-        """Reopen as a person does; False where the branch is gone or another one is open from it."""
+        """Reopen; False where another one is open from its branch, or that is not where it was when it was closed."""
         pull = self.pulls[number - 1]
         taken = any(other.branch == pull.branch for other in self.opened())
-        if pull.state is not PullState.CLOSED or taken or pull.branch not in self.repository.heads:
+        moved = self.repository.heads.get(pull.branch) != pull.head
+        if pull.state is not PullState.CLOSED or taken or moved or not self.reopens:
             return False
         self._set(number, state=PullState.OPEN, closed=0)
         return True
+
+    def retarget(self, number: int, base: str) -> None:
+        """Point one at another branch, made from trunk where there is none."""
+        self.repository.heads.setdefault(base, self.repository.heads[TRUNK])
+        self._set(number, base=base)
+
+    def turn_off(self, number: int) -> None:
+        """Tell the forge not to merge one by itself after all."""
+        if self.auto_merge == "told":
+            self._set(number, auto_merge=False)
+
+    def delete_branch(self, branch: str) -> None:
+        """Delete a branch as on a page of the forge: what is open from it is closed."""
+        for pull in self.opened():
+            if pull.branch == branch:
+                self.shut(pull.number)
+        self.repository.heads.pop(branch, None)

@@ -10,6 +10,7 @@ from tests.support.builders import NAME
 from tests.support.world import World
 
 Act = Callable[[World], object]
+_SERVING, _POLICY = "\n  serving:\n    export: onnx", "\n  policy: {autoMerge: WhenGatesPass}"
 
 
 def _release_that_fails(world: World) -> None:
@@ -33,6 +34,8 @@ STORY: dict[str, Act] = {
     "v2 merged": World.merge,
     "epochs raised again": lambda world: world.change(r"epochs: \d+", "epochs: 6"),
     "epochs raised before the proposal was merged": lambda world: world.change(r"epochs: \d+", "epochs: 8"),
+    "gate tightened while the proposal waits": lambda world: world.change(r"min: [0-9.]+", "min: 0.999"),
+    "gate loosened again": lambda world: world.change(r"min: [0-9.]+", "min: 0.95"),
     "v3 merged": World.merge,
     "v3 reverted": lambda world: world.revert(),
     "other training after the revert": lambda world: world.change(r"epochs: \d+", "epochs: 10"),
@@ -45,8 +48,10 @@ STORY: dict[str, Act] = {
     "gate loosened, epochs lowered": lambda world: (
         world.change(r"min: [0-9.]+", "min: 0.9"), world.change(r"epochs: \d+", "epochs: 7"),
     ),
+    "the forge may merge what passes": lambda world: world.change(_SERVING, f"\n{_POLICY}{_SERVING}"),
+    "it may not after all": lambda world: world.change(_POLICY, ""),
     "proposal closed by a person": lambda world: world.forge.shut(world.forge.opened()[-1].number),
-    "serving removed": lambda world: world.change(r"\n  serving:\n    export: onnx", ""),
+    "serving removed": lambda world: world.change(_SERVING, ""),
 }  # fmt: skip
 
 

@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from reconcilers.limits import Limits
 from reconcilers.loop import Ports, Reconciler, Result
 from specs.facts import SourcedSpec
+from specs.names import BRANCH_PREFIX
 from specs.status import ModelStatus
 from tests.support.builders import GOLDEN, NAME, NOW, PATH, TRAIN
 from tests.support.fake_git import TRUNK, FakeForge, FakeRepository
@@ -55,6 +57,7 @@ class World:
         self.jobs = FakeJobs(self.wire, self.store, self.clock)
         self.servers = FakeServers(self.wire)
         self.status = ModelStatus()
+        self.limits = Limits()
         self.git.person_commits(TRUNK, {PATH: text.encode()}, "Add the shelf model", int(self.now))
 
     def clock(self) -> float:
@@ -68,7 +71,8 @@ class World:
     # ------------------------------------------------------------------------------------------------- the loop
     def reconciler(self) -> Reconciler:
         """Give a controller that was just started."""
-        return Reconciler(Ports(self.store, self.git, self.forge, self.jobs, self.servers), self.clock)
+        ports = Ports(self.store, self.git, self.forge, self.jobs, self.servers)
+        return Reconciler(ports, self.clock, limits=self.limits)
 
     def one_pass(self, reconciler: Reconciler | None = None) -> Result:
         """Look once, with a controller that was just started unless one is given."""
@@ -141,7 +145,11 @@ class World:
     def merged(self) -> list[str]:
         """Give the merge commits of our pull requests, oldest first."""
         pulls = sorted(self.forge.pulls, key=lambda pull: (pull.closed, pull.number))
-        return [pull.merge_commit for pull in pulls if pull.merge_commit]
+        return [pull.merge_commit for pull in pulls if pull.merge_commit and pull.base == TRUNK]
+
+    def branches(self) -> list[str]:
+        """Give the names of our branches."""
+        return sorted(self.git.branches(BRANCH_PREFIX))
 
     def merge(self) -> bool:
         """Merge the newest open proposal."""
