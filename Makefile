@@ -60,6 +60,10 @@ bench: $(STAMP) ## The numbers: plan(), server, training, swap under load
 bench-operator: $(STAMP) ## The operator with 10,000 models against one that does nothing (half an hour)
 	"$(BIN)/python" -m benchmarks.operator $(BENCH_ARGS)
 
+.PHONY: bench-provenance
+bench-provenance: $(STAMP) ## Where 10,000 models come from, in a repository with 10,000 commits (a minute)
+	"$(BIN)/python" -m benchmarks.provenance $(BENCH_ARGS)
+
 .PHONY: setup
 setup: $(STAMP) ## The virtual environment in .venv, from requirements/all.lock
 

@@ -69,7 +69,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """One file in one first-parent step of history. ``blob`` is None where the step removed it."""
+    """One path in one first-parent step of history. ``blob`` is None where no plain file is there any more."""
 
     commit: Commit
     path: str
@@ -170,8 +170,8 @@ class GitObjects:
             if token.startswith("\x01"):
                 now = _commit([token[1:], *(next(tokens) for _ in range(4))])
             elif token.lstrip("\n").startswith(":") and now is not None:
-                blob, path = token.split()[3], next(tokens)
-                yield Change(now, path, None if blob == _GONE else blob)
+                _, mode, _, blob, _ = token.split()
+                yield Change(now, next(tokens), None if blob == _GONE or mode in (_SYMLINK, _SUBMODULE) else blob)
 
     def extends(self, old: str, new: str) -> bool:
         """Whether ``old`` is on the first-parent line of ``new``, so that steps since ``old`` are all that is new."""

@@ -256,19 +256,13 @@ class Repository(GitObjects):
         git.run("init", "--bare", "--quiet", "--template=", "--initial-branch=trunk")
 
     def _fetch(self, git: Git) -> None:
-        git.run(
-            "fetch",
-            "--quiet",
-            "--prune",
-            "--force",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-            "--",
-            self.url,
-            "+refs/heads/*:refs/heads/*",
-            timeout=self._timeout,
-        )
+        answer = git.run(
+            "fetch", "--quiet", "--prune", "--force", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+            "--", self.url, "+refs/heads/*:refs/heads/*", timeout=self._timeout,
+        )  # fmt: skip
+        if "shallow roots" in answer.err:  # git says so, leaves our branches as they were, and calls it success
+            msg = f"{self.url} is a shallow clone, so its history is not all there; run git fetch --unshallow in it"
+            raise Stalled("RepositoryShallow", msg)
 
     def _answers(self, git: Git) -> bool:
         return git.run("ls-remote", "--heads", "--", self.url, accept=_ANY, timeout=self._timeout).status == 0

@@ -14,7 +14,7 @@ from adapters.kubernetes_api import DEPLOYMENT, MODEL_SPEC, Kind, KubernetesApi,
 from adapters.kubernetes_pods import Owner, PodStyle
 from adapters.provenance_git import GitProvenance
 from adapters.servers_kubernetes import KubernetesServers
-from controller import forges, wiring
+from controller import forges, vouching, wiring
 from controller.audit import Audit
 from controller.desk import Desk
 from controller.events import Events
@@ -63,18 +63,19 @@ def build(
     clock = time.monotonic
     informer = Informer(clock)
     audit = Audit(api, informer, kubernetes.namespaces)
-    repository = wiring.repository(settings)
+    repository, forge = wiring.repository(settings), forges.forge(settings)
     job_style, serve_style = styles(settings, kubernetes)
     ports = Ports(
         wiring.store(settings),
         repository,
-        forges.forge(settings),
+        forge,
         KubernetesJobs(api, _owners(informer), job_style),
         KubernetesServers(
             api, _owners(informer), serve_style, network_policies=kubernetes.network_policies,
             deployments=_deployments(api, informer), took=lambda body: _took(informer, DEPLOYMENT, body),
             reachable=audit.reachable,
         ),
+        vouching.vetting(settings, repository, forge),
     )  # fmt: skip
     statuses = ClusterStatuses(api, informer, lambda body: _took(informer, MODEL_SPEC, body))
     parts = between(Parts(ports, statuses, Events(api, informer)))

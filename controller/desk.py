@@ -128,7 +128,8 @@ class Desk:
 
     @staticmethod
     def _asked(live: Live, path: str, blob: str, shared: Shared) -> str:
-        return asked(live.digest, path, blob, shared.pulls.get(live.key, ()), shared.branches.get(live.key, {}))
+        pulls, branches = shared.pulls.get(live.key, ()), shared.branches.get(live.key, {})
+        return asked(live.digest, path, blob, pulls, branches, rules=shared.rules)
 
     def _refuse(self, live: Live, origin: Origin) -> str:
         """Do nothing about a spec that the tracked branch does not ask for now, but say so."""

@@ -7,9 +7,9 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from specs.errors import Stalled
 
@@ -77,6 +77,35 @@ class ForgeSettings(BaseModel):
     """Holds what webhooks are signed with (for GitLab: the token they carry). Without it none is listened to."""
 
 
+class ProvenanceSettings(BaseModel):
+    """What a commit needs to change what runs, beyond being on the tracked branch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    require_signed: bool = False
+    """Whether the commit that last changed a model's file must be signed with one of the keys below."""
+    ssh_signers: Path | None = None
+    """File of SSH keys that are accepted, in ssh-keygen's format of allowed signers: a line `NAME KEYTYPE KEY` each."""
+    ssh_revoked: Path | None = None
+    """File of SSH keys that are accepted no more: public keys, or a revocation list of OpenSSH."""
+    gpg_keys: list[Path] = Field(default_factory=list)
+    """Files of OpenPGP public keys that are accepted."""
+    require_pull_request: bool = False
+    """Whether that commit must have come by a merged pull request."""
+    approvals: int = Field(default=0, ge=0)
+    """People other than its author who must have approved that pull request's last commit."""
+    not_counted: list[str] = Field(default_factory=list)
+    """The forge's names for those whose approvals do not count: Trunkline's own account, other programs."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.require_signed and self.ssh_signers is None and not self.gpg_keys:
+            raise ValueError("require_signed needs ssh_signers or gpg_keys: without keys nothing is accepted")
+        if self.approvals and not self.require_pull_request:
+            raise ValueError("approvals needs require_pull_request = true: a direct push has nobody who approves it")
+        return self
+
+
 class Settings(BaseModel):
     """Everything that agent, operator and command line need to know about their surroundings."""
 
@@ -106,6 +135,8 @@ class Settings(BaseModel):
     author_email: str = "trunkline@localhost"
     workload_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads"])
     server_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads.serve"])
+    provenance: ProvenanceSettings = Field(default_factory=ProvenanceSettings)
+    """The table ``[provenance]``."""
     kubernetes: ClusterSettings | None = None
     """The table ``[kubernetes]``; the operator needs it, the agent does not."""
 
@@ -135,7 +166,7 @@ def load(start: Path, environment: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, object] = {}
     if file is not None:
         values = _read(file)
-    for name in Settings.model_fields.keys() - {"kubernetes", "forge"}:
+    for name in Settings.model_fields.keys() - {"kubernetes", "forge", "provenance"}:
         given = environment.get(_PREFIX + name.upper())
         if given is not None:
             values[name] = given.split() if name.endswith("_command") else given
@@ -159,6 +190,13 @@ def _read(file: Path) -> dict[str, object]:
         value = values.get(name)
         if isinstance(value, str) and "://" not in value and not _is_remote(value):
             values[name] = str((file.parent / value).resolve())
+    keys = values.get("provenance")
+    if isinstance(keys, dict):
+        for name in ("ssh_signers", "ssh_revoked"):
+            if isinstance(keys.get(name), str):
+                keys[name] = str((file.parent / keys[name]).resolve())
+        if isinstance(keys.get("gpg_keys"), list):
+            keys["gpg_keys"] = [str((file.parent / str(each)).resolve()) for each in keys["gpg_keys"]]
     return values
 
 

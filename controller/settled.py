@@ -21,11 +21,12 @@ _RULES = 2
 
 
 def asked(
-    desired: str, path: str, blob: str, pulls: Sequence[PullRequest], branches: Mapping[str, str]
-) -> str:  # fmt: skip
-    """Name what is asked for: a model's live spec, its file in git, and its proposals."""
+    desired: str, path: str, blob: str, pulls: Sequence[PullRequest], branches: Mapping[str, str], *, rules: str = ""
+) -> str:
+    """Name what is asked for: a model's live spec, its file in git, its proposals; and what is required of commits."""
     proposals = [[p.number, p.state, p.head, p.base] for p in pulls]
-    return digest_of([_RULES, desired, path, blob, proposals, sorted(branches.items())])[7:23]
+    world = [_RULES, desired, path, blob, proposals, sorted(branches.items())]
+    return digest_of([*world, rules] if rules else world)[7:23]
 
 
 def found(serving: ServingState | None) -> str:

@@ -17,6 +17,13 @@ Object = Mapping[str, Any]
 _NEXT: dict[str, str] = {
     Reason.NOT_IN_GIT: "change the model by pull request, or undo the change that was made in the cluster",
     Reason.AWAITING_SYNC: "look at the Argo CD Application: is it syncing, and is the sync allowed now?",
+    Reason.UNSIGNED: "commit the file again with a signature that is accepted, or revert the commit",
+    Reason.SIGNATURE_UNTRUSTED: "list the key in [provenance], or commit the file again with one that is listed",
+    Reason.SIGNATURE_EXPIRED: "renew the key and list it anew, then commit the file again",
+    Reason.SIGNATURE_REVOKED: "commit the file again with another key, and look what else the revoked one signed",
+    Reason.SIGNATURE_INVALID: "revert the commit, and find out who altered it",
+    Reason.NO_PULL_REQUEST: "revert the commit, and open a pull request for it",
+    Reason.NOT_REVIEWED: "have the pull request approved by people other than its author, or revert it",
     Reason.PULL_REQUEST_OPEN: "read the pull request, then merge or close it",
     Reason.INVALID_MANIFEST: "mend the file by pull request; `trunkline check FILE` says whether it is right",
     Reason.SUSPENDED: "set spec.suspend to false by pull request",

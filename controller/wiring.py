@@ -10,7 +10,7 @@ from adapters.repository import Repository
 from adapters.servers_local import LocalServers
 from adapters.source_git import GitSource
 from adapters.store import Store
-from controller import forges
+from controller import forges, vouching
 from controller.settings import Settings
 from reconcilers.loop import Ports, Reconciler
 
@@ -30,7 +30,8 @@ class App:
     @property
     def ports(self) -> Ports:
         """The adapters as ports; mypy checks here that they fit."""
-        return Ports(self.store, self.repository, self.forge, self.jobs, self.servers)
+        vetting = vouching.vetting(self.settings, self.repository, self.forge)
+        return Ports(self.store, self.repository, self.forge, self.jobs, self.servers, vetting)
 
     def reconciler(self) -> Reconciler:
         """Build the loop."""

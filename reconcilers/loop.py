@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from reconcilers.apply import Applier, Trouble
@@ -13,7 +13,8 @@ from reconcilers.observe import Observer, Shared
 from reconcilers.observed import Observed
 from reconcilers.plan import Plan, plan
 from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
-from reconcilers.summary import summarize, trouble_status
+from reconcilers.summary import refused_status, summarize, trouble_status
+from reconcilers.vetting import Objection, Vetting
 from specs.errors import Transient, TrunklineError
 from specs.facts import SourcedSpec
 from specs.manifest import parse
@@ -33,6 +34,8 @@ class Ports:
     forge: Forge
     jobs: Jobs
     servers: Servers
+    vetting: Vetting = field(default_factory=Vetting)
+    """What is required of commits, and who is asked about them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Reconciler:
 
     def share(self) -> Shared:
         """Look once at what all models share; Transient or Stalled where that fails."""
-        return self.observer.share()
+        return replace(self.observer.share(), rules=self.ports.vetting.rules())
 
     def run(self, source: SourcedSpec, shared: Shared, previous: ModelStatus) -> Result:
         """Reconcile one model once."""
@@ -80,7 +83,10 @@ class Reconciler:
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
             spec = self._spec(source)
+            source = self.ports.vetting.vet(source, previous)
             observed = self.observer.observe(source, spec, shared)
+        except Objection as error:
+            return Result(refused_status(error, previous, stamp))
         except TrunklineError as error:
             return Result(trouble_status(error, previous, stamp), retry=isinstance(error, Transient))
         ctx = Context(source.key, spec, observed, now)

@@ -135,6 +135,8 @@ class Shared:
     crowd: Crowd = field(default_factory=Crowd)
     allowance: Allowance = field(default_factory=Allowance)
     """What may be opened on the strength of this look, whoever decides on it."""
+    rules: str = ""
+    """Names what is required of commits now."""
 
 
 class Observer:

@@ -17,6 +17,7 @@ from reconcilers.promotion import plan_promotion
 from reconcilers.proposals import rejected_branches, stale
 from reconcilers.rollout import over, plan_rollback, plan_rollout
 from reconcilers.steps import plan_data, plan_evaluation, plan_exports, plan_gates, plan_training
+from reconcilers.vetting import told
 from specs.modelspec import ModelKey, Spec
 from specs.status import ConditionType as Type
 from specs.status import Reason
@@ -58,7 +59,7 @@ def plan(key: ModelKey, spec: Spec, observed: Observed, now: float) -> Plan:
     if not observed.verified:
         text = "this spec is not in the history of the tracked branch; nothing is done about it"
         return Plan((Step(Type.SOURCE_VERIFIED, Verdict.STOP, Reason.NOT_IN_GIT, text),))
-    verified = Step(Type.SOURCE_VERIFIED, Verdict.DONE, Reason.IN_GIT)
+    verified = Step(Type.SOURCE_VERIFIED, Verdict.DONE, Reason.IN_GIT, told(observed.source))
     rollout = plan_rollout(ctx)
     rollback = plan_rollback(ctx, rollout)
     rollout = replace(rollout, actions=(*rollout.actions, *over(ctx, rollout)))

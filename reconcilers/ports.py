@@ -7,11 +7,21 @@ no-op that answers like the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from specs.errors import Problem
-from specs.facts import Check, Commit, JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
+from specs.facts import (
+    Arrival,
+    Check,
+    Commit,
+    JobState,
+    PullRequest,
+    ServingState,
+    ServingTarget,
+    Signature,
+    SourcedSpec,
+)
 from specs.modelspec import ModelKey
 from specs.placement import Placement
 from specs.workorders import AnyOrder
@@ -115,6 +125,28 @@ class Reviews(Protocol):
 
     def report(self, commit: str, check: Check) -> None:
         """Set a check on a commit; the last one of a name holds."""
+
+
+class Arrivals(Protocol):
+    """Remembers what the forge said about commits of the tracked branch, so that it is asked once about each."""
+
+    def of(self, commit: str, *, enough: Callable[[Arrival], bool] | None = None) -> Arrival:
+        """Give how a commit came to the branch.
+
+        Without ``enough`` it is nice to know: where the forge cannot be asked, the answer is that nobody knows. With
+        it, approvals are told too, an answer that is enough holds for ever, another one is asked for again now and
+        then, and a forge that cannot be asked raises, unless it said anything before.
+        """
+
+
+class Signatures(Protocol):
+    """Checks signatures of commits."""
+
+    def of(self, commit: str) -> Signature:
+        """Say who signed a commit; Stalled where the keys that are configured cannot be read."""
+
+    def keys(self) -> str:
+        """Name the keys that are accepted now; Stalled where they cannot be read."""
 
 
 class Jobs(Protocol):

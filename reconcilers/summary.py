@@ -9,6 +9,7 @@ from reconcilers.apply import Trouble
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.forecast import forecast
 from reconcilers.plan import Plan
+from reconcilers.vetting import source_status
 from specs.errors import InvalidManifest, Stalled, Transient, TrunklineError
 from specs.facts import JobPhase, PullState, ServingState
 from specs.status import Condition, ConditionType, ModelStatus, ProposalStatus, Reason, ServingStatus
@@ -27,6 +28,7 @@ def summarize(ctx: Context, plan: Plan, troubles: Sequence[Trouble], previous: M
     return ModelStatus(
         observed_generation=previous.observed_generation,
         commit=observed.source.changed.sha,
+        source=source_status(observed.source),
         path=previous.path,
         inputs_digest=ctx.inputs_digest,
         candidate=ctx.weights or "",
@@ -56,7 +58,10 @@ def trouble_status(error: TrunklineError, previous: ModelStatus, now: str) -> Mo
 
 
 def refused_status(stalled: Stalled, previous: ModelStatus, now: str) -> ModelStatus:
-    """Give the status of a spec that git does not ask for (``NotInGit``); what was found out before stays."""
+    """Give the status of a spec that git does not ask for (``NotInGit``), or not as is required (``Unsigned`` …).
+
+    What was found out before stays.
+    """
     return _unverified(ConditionType.STALLED, stalled.reason, stalled.message, previous, now)
 
 

@@ -74,6 +74,7 @@ _COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Status", "string", ".status.summary", 0),  # last, because it is as long as it must be
     ("File", "string", ".status.path", 1),
+    ("Pull-Request", "integer", ".status.source.pullRequest", 1),
     ("Candidate", "string", ".status.candidate", 1),
     ("Inputs", "string", ".status.inputsDigest", 1),
 )

@@ -21,6 +21,44 @@ class Commit:
     trailers: tuple[tuple[str, str], ...] = ()
 
 
+class Seal(StrEnum):
+    """What a commit's signature is worth, against the keys that were configured."""
+
+    GOOD = "Good"
+    NONE = "None"
+    INVALID = "Invalid"
+    """It is not that of these bytes."""
+    UNKNOWN = "Unknown"
+    """Nobody listed the key."""
+    EXPIRED = "Expired"
+    """The key was not valid when it signed, by the signature's own date."""
+    REVOKED = "Revoked"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Who signed a commit. ``signer`` is what the list of keys calls the owner; ``key`` its fingerprint."""
+
+    seal: Seal
+    signer: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How a commit came to the tracked branch, by the forge's word."""
+
+    asked: bool = False
+    """Whether the forge answered; False: nobody knows."""
+    pull: int | None = None
+    """Number of the merged pull request; None where it came by none."""
+    url: str = ""
+    author: str = ""
+    """Who opened it, by the forge's name for them."""
+    approved_by: tuple[str, ...] | None = None
+    """Who approved its last commit, likewise; None where nobody asked."""
+
+
 class JobPhase(StrEnum):
     """Where a job stands. There is no "succeeded": the record says that."""
 
@@ -190,6 +228,10 @@ class SourcedSpec:
     branch: str = "main"
     last_version: int = 0
     """Highest release version that the tracked branch ever named for this model."""
+    arrival: Arrival = field(default_factory=Arrival)
+    """How ``changed`` came to the branch."""
+    signer: str = ""
+    """Who signed ``changed``, where that is required."""
 
 
 @dataclass(frozen=True)
@@ -205,4 +247,5 @@ class Origin:
     """The commit whose version it is, where OLDER."""
     path: str = ""
     blob: str = ""
-    """Content of the file at the tracked branch's head, by its git name; empty where there is no such file."""
+    """Names the file's content at the tracked branch's head, and the commit that gave it that; empty where no such
+    file is."""

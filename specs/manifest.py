@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from specs.edits import INTENT_FIELDS, edit
 from specs.proof import prove
-from specs.reading import Candidate, LoadedModel, decode, find, load, parse
+from specs.reading import Candidate, LoadedModel, decode, find, judge, load, parse
 
-__all__ = ["INTENT_FIELDS", "Candidate", "LoadedModel", "decode", "edit", "find", "load", "parse", "prove"]
+__all__ = ["INTENT_FIELDS", "Candidate", "LoadedModel", "decode", "edit", "find", "judge", "load", "parse", "prove"]

@@ -89,7 +89,11 @@ def load(text: str, path: str) -> list[LoadedModel]:
 
 def parse(text: str, path: str, key: ModelKey) -> LoadedModel:
     """Read one ModelSpec of a file; InvalidManifest with its problems, whatever is wrong with others in the file."""
-    candidates = find(text, path)
+    return judge(find(text, path), path, key)
+
+
+def judge(candidates: list[Candidate], path: str, key: ModelKey) -> LoadedModel:
+    """Read one of the ModelSpecs that ``find`` gave; raises as ``parse`` does."""
     wanted = [candidate for candidate in candidates if candidate.key == key]
     if not wanted:
         there = ", ".join(str(candidate.key) for candidate in candidates if candidate.key) or "none"

@@ -36,6 +36,13 @@ class Reason(StrEnum):
     NOT_IN_GIT = "NotInGit"
     IN_GIT = "InGit"
     AWAITING_SYNC = "AwaitingSync"
+    UNSIGNED = "Unsigned"
+    SIGNATURE_INVALID = "SignatureInvalid"
+    SIGNATURE_UNTRUSTED = "SignatureUntrusted"
+    SIGNATURE_EXPIRED = "SignatureExpired"
+    SIGNATURE_REVOKED = "SignatureRevoked"
+    NO_PULL_REQUEST = "NoPullRequest"
+    NOT_REVIEWED = "NotReviewed"
     DATA_NOT_PINNED = "DataNotPinned"
     DATA_UNSUPPORTED = "DataSourceUnsupported"
     DATA_MISSING = "DataMissing"
@@ -93,6 +100,20 @@ class Condition(_Camel):
     last_transition_time: str = ""
 
 
+class SourceStatus(_Camel):
+    """How the commit came to the tracked branch."""
+
+    author: str
+    """Of the commit, as git has it."""
+    pull_request: int | None = None
+    """Number of the merged pull request, by the forge's word; absent where by none, or where nobody knows."""
+    url: str = ""
+    approved_by: list[str] = []
+    """By the forge's names; known where approvals are required."""
+    signed_by: str = ""
+    """Known where signatures are required."""
+
+
 class ServingStatus(_Camel):
     """What answers requests now."""
 
@@ -118,6 +139,7 @@ class ModelStatus(_Camel):
     observed_generation: int = -1
     commit: str = ""
     """Commit whose desired state this describes."""
+    source: SourceStatus | None = None
     path: str = ""
     """File in the repository that says what is desired; known in a cluster only."""
     settled: str = ""

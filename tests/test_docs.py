@@ -10,7 +10,7 @@ import click
 import pytest
 
 from controller.cli import cli
-from controller.settings import ClusterSettings, Settings
+from controller.settings import ClusterSettings, ProvenanceSettings, Settings
 from specs.manifest import load
 from specs.status import ConditionType, Reason
 
@@ -48,6 +48,7 @@ def test_every_setting_is_documented() -> None:
     """docs/settings.md has a row for each field of trunkline.toml, with its default where that is plain."""
     assert _first_cells("docs/settings.md", "field") == set(Settings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[kubernetes]`") == set(ClusterSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[provenance]`") == set(ProvenanceSettings.model_fields)
     text = (ROOT / "docs/settings.md").read_text()
     for name in ("branch", "host", "port", "interval", "parallel_jobs", "author_name", "author_email"):
         assert f"| `{name}` | `{Settings.model_fields[name].default}` |" in text

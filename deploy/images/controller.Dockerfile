@@ -25,7 +25,7 @@ LABEL org.opencontainers.image.title="Trunkline controller" \
 # Debian keeps one version of a package at a time: a pinned one cannot be installed any more after its next update.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git openssh-client \
+    && apt-get install -y --no-install-recommends git gpg openssh-client \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 65532 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin trunkline
 COPY --from=build /opt/trunkline /opt/trunkline

@@ -10,6 +10,7 @@ import yaml
 from adapters.provenance_git import GitProvenance
 from adapters.repository import Repository
 from specs.digests import desired_digest
+from specs.errors import Stalled
 from specs.facts import Origin, Standing
 from specs.modelspec import ModelKey
 from tests.support.gitrepo import Hub, git
@@ -17,6 +18,8 @@ from tests.support.place import SPEC
 
 KEY = ModelKey("default", "digits")
 TEXT = SPEC.replace("TRAIN", "sha256:" + "a" * 64).replace("GOLDEN", "sha256:" + "b" * 64)
+OTHER = ModelKey("default", "letters")
+LETTERS = TEXT.replace("name: digits", "name: letters")
 RELEASE = """\
   release:
     version: {version}
@@ -72,7 +75,8 @@ def test_the_branchs_own_version_is_current(bench: Bench) -> None:
     assert found.sourced is not None
     assert found.sourced.text == TEXT
     assert found.sourced.head == found.sourced.changed.sha == bench.hub.head()
-    assert found.blob == git(bench.hub.path, "rev-parse", "main:models/digits.yaml")
+    content = git(bench.hub.path, "rev-parse", "main:models/digits.yaml")
+    assert found.blob == bench.provenance.blob(found.path) == f"{content}.{bench.hub.head()[:12]}"
 
 
 def test_meaning_counts_not_writing(bench: Bench) -> None:
@@ -185,6 +189,132 @@ def test_answers_are_those_of_one_that_starts_anew(bench: Bench, tmp_path: Path)
     for text in (TEXT, released(1), TEXT.replace("epochs: 8", "epochs: 9"), TEXT.replace("epochs: 8", "epochs: 1")):
         for key in (KEY, ModelKey("default", "other")):
             assert fresh.origin(key, spec(text)) == bench.provenance.origin(key, spec(text))
+
+
+def test_the_same_content_by_another_commit_is_noticed(bench: Bench) -> None:
+    """A branch that is rewritten to the same files, and A → B → A between two looks: the commit is another one."""
+    bench.commit({"digits.yaml": TEXT, "letters.yaml": LETTERS})
+    before, letters = bench.provenance.blob("digits.yaml"), bench.provenance.blob("letters.yaml")
+    for text in (TEXT.replace("epochs: 8", "epochs: 9"), TEXT):
+        bench.hub.commit({"digits.yaml": text})
+    assert "letters" not in bench.look()
+    assert bench.provenance.blob("digits.yaml") != before
+    assert bench.provenance.blob("letters.yaml") == letters
+    git(bench.hub.clone, "checkout", "-q", "--orphan", "fresh")
+    bench.hub.commit({}, "Begin anew", branch="fresh", push=False)
+    git(bench.hub.clone, "push", "-q", "--force", "origin", "fresh:main")
+    assert bench.look() >= {"digits", "letters"}
+    found = bench.origin(TEXT)
+    assert found.sourced is not None
+    assert (found.standing, found.sourced.changed.sha) == (Standing.CURRENT, bench.hub.head())
+
+
+def test_a_branch_set_back_forgets_what_came_after(bench: Bench) -> None:
+    """A force-push to an older commit: that version is current, and the one that was taken back is foreign."""
+    bench.commit({"digits.yaml": released(1)})
+    first = bench.hub.head()
+    bench.commit({"digits.yaml": released(2)})
+    git(bench.hub.clone, "push", "-q", "--force", "origin", f"{first}:main")
+    bench.look()
+    found = bench.origin(released(1))
+    assert found.sourced is not None
+    assert (found.standing, found.sourced.last_version) == (Standing.CURRENT, 1)
+    assert bench.origin(released(2)).standing is Standing.FOREIGN
+
+
+def test_a_hub_that_is_shallow_is_refused(tmp_path: Path) -> None:
+    """Half a history would make an older version foreign, and an old number new; what to do is said."""
+    deep = Bench(tmp_path / "deep")
+    for text in (TEXT, released(1), released(2)):
+        deep.commit({"digits.yaml": text})
+    shallow = tmp_path / "shallow.git"
+    git(tmp_path, "clone", "-q", "--bare", "--depth", "2", f"file://{deep.hub.path}", str(shallow))
+    repository = Repository(str(shallow), tmp_path / "state")
+    with pytest.raises(Stalled, match="git fetch --unshallow") as caught:
+        repository.fetch()
+    assert caught.value.reason == "RepositoryShallow"
+    git(shallow, "fetch", "-q", "--unshallow")
+    provenance = GitProvenance(repository)
+    provenance.read(repository.fetch())
+    assert provenance.origin(KEY, spec(TEXT)).standing is Standing.OLDER
+
+
+def test_a_renamed_file_is_current_under_its_new_name(bench: Bench) -> None:
+    """With the commit that renamed it; what it said under the old name is older."""
+    other = TEXT.replace("epochs: 8", "epochs: 9")
+    bench.commit({"digits.yaml": TEXT})
+    bench.commit({"digits.yaml": other})
+    assert "digits" in bench.commit({"digits.yaml": None, "models/digits.yaml": other})
+    found = bench.origin(other)
+    assert found.sourced is not None
+    assert (found.standing, found.path) == (Standing.CURRENT, "models/digits.yaml")
+    assert found.sourced.changed.sha == bench.hub.head()
+    bench.commit({"models/digits.yaml": TEXT.replace("epochs: 8", "epochs: 10")})
+    assert bench.origin(other).standing is Standing.OLDER
+
+
+def test_a_model_that_moved_into_another_file_is_current_there(bench: Bench) -> None:
+    """From a file of its own into one of many, and back: never in two files, never lost."""
+    bench.commit({"digits.yaml": TEXT, "all.yaml": LETTERS})
+    bench.commit({"digits.yaml": None, "all.yaml": f"{LETTERS}---\n{TEXT}"})
+    assert (bench.origin(TEXT).standing, bench.origin(TEXT).path) == (Standing.CURRENT, "all.yaml")
+    assert bench.origin(LETTERS, OTHER).standing is Standing.CURRENT
+    bench.commit({"digits.yaml": TEXT, "all.yaml": LETTERS})
+    assert (bench.origin(TEXT).standing, bench.origin(TEXT).path) == (Standing.CURRENT, "digits.yaml")
+    assert bench.origin(LETTERS, OTHER).path == "all.yaml"
+
+
+def test_a_name_in_two_files_is_right_again_once_one_of_them_goes(bench: Bench) -> None:
+    """Whichever of the two goes."""
+    other = TEXT.replace("epochs: 8", "epochs: 9")
+    bench.commit({"a.yaml": TEXT, "b.yaml": other})
+    assert bench.origin(TEXT).standing is Standing.BROKEN
+    bench.commit({"a.yaml": None})
+    assert bench.origin(other).standing is Standing.CURRENT
+    assert bench.origin(TEXT).standing is Standing.OLDER
+
+
+def test_what_a_merged_branch_said_on_the_way_never_counted(bench: Bench) -> None:
+    """Only the first-parent line is the tracked branch's history; the merge is the commit that changed the file."""
+    bench.commit({"digits.yaml": TEXT})
+    way, end = TEXT.replace("epochs: 8", "epochs: 9"), TEXT.replace("epochs: 8", "epochs: 10")
+    bench.hub.commit({"digits.yaml": way}, branch="work", start="main")
+    bench.hub.commit({"digits.yaml": end}, branch="work")
+    merge = bench.hub.merge("work")
+    bench.look()
+    found = bench.origin(end)
+    assert found.sourced is not None
+    assert found.sourced.changed.sha == merge
+    assert bench.origin(way).standing is Standing.FOREIGN
+
+
+@pytest.mark.parametrize(
+    "writing", ["version: {}", '"version": {}', "version:\n      {}", '"v\\x65rsion": {}', "version: +{}"]
+)
+def test_the_highest_version_is_known_however_it_was_written(bench: Bench, writing: str) -> None:
+    """Old versions are only looked at, but none of their numbers is overlooked."""
+    for text in (TEXT, released(7).replace("version: 7", writing.format(7)), released(2), TEXT):
+        bench.commit({"digits.yaml": text})
+    found = bench.origin(TEXT).sourced
+    assert found is not None
+    assert found.last_version == 7
+
+
+def test_submodules_and_links_in_the_place_of_files_stop_nobody(bench: Bench) -> None:
+    """Whoever may push could otherwise stop every model of the repository."""
+    bench.commit({"digits.yaml": TEXT, "letters.yaml": LETTERS})
+    for _ in range(2):
+        git(bench.hub.clone, "rm", "-q", "--cached", "letters.yaml")
+        bench.hub.submodule("letters.yaml")
+        bench.look()
+    (bench.hub.clone / "letters.yaml").unlink()
+    (bench.hub.clone / "letters.yaml").symlink_to("digits.yaml")
+    bench.commit({})
+    fresh = GitProvenance(bench.repository)
+    fresh.read(bench.repository.fetch())
+    for each in (bench.provenance, fresh):
+        assert each.origin(KEY, spec(TEXT)).standing is Standing.CURRENT
+        assert each.origin(OTHER, spec(LETTERS)).standing is not Standing.CURRENT
 
 
 def test_only_files_below_the_prefix_count(bench: Bench) -> None:

@@ -18,13 +18,14 @@ SERVING = ServingState("a", True, 1, "f", "u", shape="s", replicas=(2, 2))
 
 @pytest.mark.parametrize(
     "change",
-    [{"desired": "e"}, {"path": "q"}, {"blob": "c"}, {"pulls": []}, {"branches": {}},
+    [{"desired": "e"}, {"path": "q"}, {"blob": "c"}, {"pulls": []}, {"branches": {}}, {"rules": "r"},
      {"pulls": [PullRequest(1, PullState.OPEN, PULL.branch, PULL.head, "main", "t", "b")]},
      {"pulls": [PullRequest(1, PullState.MERGED, PULL.branch, PULL.head, "dev", "t", "b")]}],
-    ids=["spec", "path", "file", "pull request gone", "branch", "pull request reopened", "pull request retargeted"],
+    ids=["spec", "path", "file", "pull request gone", "branch", "rules", "pull request reopened",
+         "pull request retargeted"],
 )  # fmt: skip
 def test_whatever_is_asked_for_differently_has_another_mark(change: dict[str, Any]) -> None:
-    """A changed spec, file or proposal is looked at."""
+    """A changed spec, file, proposal or requirement is looked at."""
     assert asked(**WORLD) == asked(**WORLD)
     assert asked(**{**WORLD, **change}) != asked(**WORLD)
 

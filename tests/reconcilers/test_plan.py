@@ -215,6 +215,11 @@ NOT_FROM_PLANS = {
     Reason.INTERNAL_ERROR: "a bug, which the host tells",
     Reason.AWAITING_SYNC: "told by a host whose specs come from a cluster, before there is anything to plan",
     Reason.INVALID_MANIFEST: "told before there is a spec to plan for",
+    **dict.fromkeys(
+        [Reason.UNSIGNED, Reason.SIGNATURE_INVALID, Reason.SIGNATURE_UNTRUSTED, Reason.SIGNATURE_EXPIRED,
+         Reason.SIGNATURE_REVOKED, Reason.NO_PULL_REQUEST, Reason.NOT_REVIEWED],
+        "told by vetting, before anything is looked at",
+    ),
     Reason.UNSAFE_EDIT: "an edit is tried, and proved, when a plan is carried out",
 }
 

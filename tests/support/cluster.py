@@ -48,7 +48,7 @@ class Cluster:
         self.folder, self.namespace, self.resync = folder, namespace, resync
         self.log_folder = folder / "log"
         self.log_folder.mkdir(parents=True)
-        self._settings = settings
+        self.settings = settings
         self._operators: dict[str, subprocess.Popen[bytes]] = {}
         self._killed: set[int] = set()
         self._ports: dict[str, int] = {}
@@ -262,6 +262,6 @@ class Cluster:
         (folder / "trunkline.toml").write_text("\n".join([
             f'repository = "{self.person.hub.path}"', f'store = "{self.folder / "store"}"', 'state = "state"',
             "[kubernetes]", "poll = 0.2", f'image = "{IMAGE}"', f'serve_image = "{SERVE_IMAGE}"', *lines,
-            f"port = {port}", f"resync = {self.resync}", self._settings, "",
+            f"port = {port}", f"resync = {self.resync}", self.settings, "",
         ]))  # fmt: skip
         return folder / "trunkline.toml"

@@ -1,0 +1,25 @@
+"""The table ``[provenance]`` put together: what is required of commits, and who is asked about them."""
+
+from __future__ import annotations
+
+from adapters.arrivals import ForgeArrivals
+from adapters.repository import Repository
+from adapters.signatures import CommitSignatures, KeyFiles
+from controller.settings import Settings
+from reconcilers.ports import Reviews
+from reconcilers.vetting import Policy, Vetting
+
+
+def vetting(settings: Settings, repository: Repository, reviews: Reviews | None) -> Vetting:
+    """Build it for one repository and the forge where its pull requests live."""
+    asked, workdir = settings.provenance, settings.state / "provenance"
+    policy = Policy(
+        signed=asked.require_signed, pull_request=asked.require_pull_request, approvals=asked.approvals,
+        not_counted=frozenset({settings.author_name, *asked.not_counted}),
+    )  # fmt: skip
+    keys = KeyFiles(asked.ssh_signers, asked.ssh_revoked, tuple(asked.gpg_keys))
+    return Vetting(
+        policy,
+        ForgeArrivals(reviews, workdir) if reviews is not None else None,
+        CommitSignatures(repository, keys, workdir) if asked.require_signed else None,
+    )
