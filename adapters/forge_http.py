@@ -26,6 +26,8 @@ PAGE = 100
 _MAX_PAGES = 1_000
 _REMEMBERED = 200
 _WORDS = 300
+_SHORTEST_SECRET = 8
+"""Shorter words of a header, as ``Bearer`` and ``Basic``, are none."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 3600.0
 _OVERLAP = 120
 """Seconds that a list may lag behind what it lists: as much is read again each time."""
@@ -134,7 +136,8 @@ class ForgeClient:
             answer = self._http.request(verb, self._address(path), headers=headers, **content)
         except httpx.HTTPError as error:
             self._counted(verb, "none")
-            words = sanitise(str(error) or type(error).__name__)
+            said = "" if isinstance(error, httpx.LocalProtocolError) else str(error)  # which would quote our headers
+            words = sanitise(said or type(error).__name__)
             raise Transient("ForgeUnavailable", f"{verb} {self._address(path)}: {words}") from error
         self._counted(verb, str(answer.status_code))
         pause = self._pause(answer)
@@ -144,7 +147,7 @@ class ForgeClient:
         if answer.status_code >= 500 or answer.status_code == 408:
             raise Transient("ForgeUnavailable", self._words(verb, path, answer))
         if answer.has_redirect_location:
-            where = sanitise(printable(answer.headers.get("Location", "")))[:_WORDS]
+            where = _hidden(sanitise(printable(answer.headers.get("Location", ""))), answer.request)[:_WORDS]
             raise Stalled("ForgeMoved", f"{self._address(path)} moved to {where}; correct the repository's address")
         if answer.status_code == 401:
             raise Stalled("ForgeUnauthorized", f"{self.url} does not accept our token: {_said(answer)}")
@@ -250,7 +253,15 @@ def _said(answer: httpx.Response) -> str:
     if isinstance(body, dict):
         parts = [body.get("message"), body.get("error"), body.get("errors")]
         body = "; ".join(part if isinstance(part, str) else str(part) for part in parts if part)
-    return sanitise(printable(" ".join(str(body).split())))[:_WORDS] or "no words"
+    return _hidden(sanitise(printable(" ".join(str(body).split()))), answer.request)[:_WORDS] or "no words"
+
+
+def _hidden(text: str, request: httpx.Request) -> str:
+    """Give words without what we proved ourselves with: there are forges, and proxies before them, that quote it."""
+    for name in ("Authorization", "Private-Token"):
+        for word in request.headers.get(name, "").split():
+            text = text.replace(word, "***") if len(word) >= _SHORTEST_SECRET else text
+    return text
 
 
 def _seconds(text: str | None, now: float) -> float | None:

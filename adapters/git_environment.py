@@ -5,12 +5,13 @@ Nothing here runs git. Everything that a user can write passes one of the checks
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import re
 import shlex
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from specs.errors import Stalled, Transient, TrunklineError
 
@@ -18,6 +19,8 @@ _BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,/+#=%@-]*")
 _BRANCH_LENGTH = 200
 LAST_WORDS = 600
 """Characters of git's own words that we pass on."""
+_SHORTEST_SECRET = 6
+"""Shorter ones would blank out ordinary words."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SCP = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9][\w.-]*:(?![/\\]{2})[^:]+")
 _SCHEMES = ("file", "https", "ssh")
@@ -149,8 +152,8 @@ def _check_address(url: str) -> str:
         parts = urlsplit(url)
         host, password, user = parts.hostname or "", parts.password, parts.username
         _ = parts.port
-    except ValueError as error:
-        raise _unsafe(url, "it cannot be read as a URL") from error
+    except ValueError:  # whose words quote parts of it
+        raise _unsafe(f"{url.partition('://')[0]}://…", "it cannot be read as a URL") from None
     if parts.scheme not in _SCHEMES:
         raise _unsafe(url, f"the protocol {printable(parts.scheme)!r} is not one of {', '.join(_SCHEMES)}")
     if password is not None or (parts.scheme == "https" and user is not None):
@@ -168,7 +171,7 @@ def _check_address(url: str) -> str:
 
 
 def _unsafe(url: str, why: str) -> Stalled:
-    shown = printable(sanitise(url))
+    shown = printable(sanitise(re.sub(r"://.*@|[?#].*", lambda found: "://***@" if "@" in found[0] else "", url)))
     return Stalled("UnsafeUrl", f"Trunkline does not open the repository {shown!r}: {why}. "
                    "Give a path, file:///path, https://host/path or ssh://user@host/path")  # fmt: skip
 
@@ -181,6 +184,21 @@ def printable(text: str) -> str:
 def sanitise(text: str) -> str:
     """Give git's words without what looks like a credential."""
     return _HEADER.sub(r"\1: ***", _USERINFO.sub(r"\1***@", text))
+
+
+def hidden(text: str, credentials: Path | None) -> str:
+    """Give words without the secrets of a credentials file: there are servers that quote what they refuse."""
+    try:
+        lines = credentials.read_text().split() if credentials is not None else []
+    except (OSError, UnicodeDecodeError):
+        return text  # git could not read it either
+    for line in lines:
+        user, _, secret = line.partition("://")[2].rpartition("@")[0].partition(":")
+        plain = unquote(secret)
+        both = base64.b64encode(f"{unquote(user)}:{plain}".encode()).decode()
+        for word in (both, plain, secret):
+            text = text.replace(word, "***") if len(word) >= _SHORTEST_SECRET else text
+    return text
 
 
 def trouble(command: str, status: int, err: str, seconds: float) -> TrunklineError:

@@ -19,6 +19,9 @@ _SYMLINK, _SUBMODULE, _TREE, _PROGRAM = "120000", "160000", "040000", "100755"
 _GONE = "0" * 40
 _STEPS = re.compile(r"(?:~[0-9]{0,4}|\^[1-9]?)+$")  # back from a commit, as git writes them
 
+Folders = str | Sequence[str]
+"""One or several; an empty one, or none, is the root."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -42,13 +45,9 @@ class Runner(Protocol):
     """Runs git on one repository."""
 
     def run(
-        self,
-        *args: str,
-        stdin: bytes = b"",
-        accept: Collection[int] = (0,),
-        env: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Answer:
+        self, *args: str, stdin: bytes = b"", accept: Collection[int] = (0,),
+        env: Mapping[str, str] | None = None, timeout: float | None = None,
+    ) -> Answer:  # fmt: skip
         """Run one command; Transient or Stalled where its exit status is not in ``accept``."""
 
 
@@ -103,10 +102,10 @@ class GitObjects:
         lines = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", *prefixes).text.splitlines()
         return {name: sha for sha, _, name in (line.partition(" ") for line in lines)}
 
-    def entries(self, commit: str, prefix: str = "") -> dict[str, Entry]:
-        """Give all files below a folder (``""``: the root) at a commit, by path."""
-        args = ["--", check_path(prefix.strip("/")) + "/"] if prefix.strip("/") else []
-        return dict(_tree_lines(self.git.run("ls-tree", "-r", "-l", "-z", "--full-tree", check_commit(commit), *args)))
+    def entries(self, commit: str, prefix: Folders = "") -> dict[str, Entry]:
+        """Give all files below folders at a commit, by path."""
+        where = [f"{word}/" if word != "--" else word for word in _where(prefix)]
+        return dict(_tree_lines(self.git.run("ls-tree", "-r", "-l", "-z", "--full-tree", check_commit(commit), *where)))
 
     def files(self, commit: str, prefix: str = "") -> list[str]:
         """Give the paths of all files below a folder at a commit, sorted; no symbolic links, no submodules."""
@@ -157,13 +156,12 @@ class GitObjects:
             raise Stalled("PathMissing", f"no commit up to {commit[:12]} ever touched {path}")
         return found[0]
 
-    def changes(self, commit: str, prefix: str = "", since: str | None = None) -> Iterator[Change]:
+    def changes(self, commit: str, prefix: Folders = "", since: str | None = None) -> Iterator[Change]:
         """Give what each first-parent step up to ``commit`` (after ``since``) did to files, newest first."""
         span = f"{check_commit(since)}..{check_commit(commit)}" if since else check_commit(commit)
-        where = ["--", check_path(prefix.strip("/"))] if prefix.strip("/") else []
         tokens = iter(self.git.run(
             "log", "--first-parent", "--diff-merges=first-parent", "--raw", "--no-renames", "--no-abbrev", "-z",
-            f"--format=%x01{_FIELDS}", span, *where,
+            f"--format=%x01{_FIELDS}", span, *_where(prefix),
         ).parts())  # fmt: skip
         now: Commit | None = None
         for token in tokens:
@@ -228,15 +226,9 @@ class GitObjects:
         return self.merge_tree(base, head)[0] is None
 
     def put_commit(
-        self,
-        tree: str,
-        parents: Sequence[str],
-        message: str,
-        *,
-        author: tuple[str, str],
-        when: int,
+        self, tree: str, parents: Sequence[str], message: str, *, author: tuple[str, str], when: int,
         committer: tuple[str, str] | None = None,
-    ) -> str:
+    ) -> str:  # fmt: skip
         """Make a commit and give its name; the same arguments give the same name. ``when``: Unix time, seconds."""
         args = [word for parent in parents for word in ("-p", check_commit(parent))]
         people = {"AUTHOR": author, "COMMITTER": committer or author}
@@ -274,6 +266,12 @@ class GitObjects:
         return dict(_tree_lines(self.git.run(*args))) if steps else {}
 
 
+def _where(folders: Folders) -> list[str]:
+    """Give the arguments that narrow git down to folders; none where one of them is the root."""
+    cleaned = [folder.strip("/") for folder in ([folders] if isinstance(folders, str) else folders)]
+    return ["--", *map(check_path, cleaned)] if cleaned and all(cleaned) else []
+
+
 def _tree_lines(answer: Answer) -> Iterator[tuple[str, Entry]]:
     for line in answer.parts():
         meta, _, path = line.partition("\t")
@@ -286,9 +284,8 @@ def _check_target(path: str, there: Mapping[str, Entry], files: Mapping[str, byt
     parents = [str(parent) for parent in Path(path).parents if str(parent) != os.curdir]
     for parent in parents:
         if parent in files or (parent in there and there[parent].mode != _TREE):
-            raise Stalled(
-                "UnsafePath", f"{path} cannot be written: {parent} is not a folder (a file, link or submodule)"
-            )
+            why = f"{parent} is not a folder (a file, link or submodule)"
+            raise Stalled("UnsafePath", f"{path} cannot be written: {why}")
     if path in there and not there[path].plain:
         raise Stalled("UnsafePath", f"{path} cannot be written: it is a folder, a symbolic link or a submodule now")
 

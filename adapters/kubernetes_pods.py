@@ -15,6 +15,7 @@ from adapters.kubernetes_api import MODEL_SPEC, Taken
 from specs.errors import Transient
 from specs.modelspec import ModelKey
 from specs.placement import Placement
+from specs.signatures import KEY_FILE_VARIABLE
 
 Object = dict[str, Any]
 
@@ -29,6 +30,8 @@ US = "trunkline"
 USER = 65532
 """User and group of all our processes: "nonroot" of the distroless images; it needs no entry in /etc/passwd."""
 _OWN_FOLDERS = {"tmp": "/tmp", "state": "/var/lib/trunkline"}  # noqa: S108  the pod's own
+_SIGNERS = ("train", "export")
+_KEY_FOLDER, _KEY = "/etc/trunkline/signing", "key.pem"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class PodStyle:
     """Name of the Secret whose keys become variables."""
     store_claim: str = ""
     """Name of the PersistentVolumeClaim that holds a ``file://`` store; it is mounted where the URL says."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables of all these pods, and their values."""
+    signing_secret: str = ""
+    """Name of the Secret whose ``key.pem`` is mounted into those pods that make what must be signed."""
 
 
 def child_metadata(
@@ -131,11 +138,12 @@ def pod_template(  # noqa: PLR0913  a pod has many parts, all by keyword
     The folders of a pod have no size limit for the same reason; ``ephemeral-storage`` among the limits sets one.
     """
     volumes, mounts = _volumes(style, component)
+    variables = {**dict(style.environment), **_signing(style, component), **environment}
     resources = {"requests": dict(placement.requests), "limits": dict(placement.limits)}
     main: Object = {
         **container, "name": component, "image": style.image,
         "command": [*style.command, *(_literal(text) for text in ("--store", style.store_url, *arguments))],
-        "env": [{"name": name, "value": _literal(value)} for name, value in sorted(_variables(environment).items())],
+        "env": [{"name": name, "value": _literal(value)} for name, value in sorted(_variables(variables).items())],
         "volumeMounts": mounts,
         "securityContext": {
             "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "privileged": False,
@@ -178,7 +186,18 @@ def _volumes(style: PodStyle, component: str) -> tuple[list[Object], list[Object
     if style.store_claim and folder:
         volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": style.store_claim}})
         mounts.append({"name": "store", "mountPath": folder, "readOnly": serves})
+    if _signing(style, component):
+        # Not optional: a job that could not sign must not begin.
+        key = {"secretName": style.signing_secret, "items": [{"key": _KEY, "path": _KEY}], "defaultMode": 0o440}
+        volumes.append({"name": "signing", "secret": key})
+        mounts.append({"name": "signing", "mountPath": _KEY_FOLDER, "readOnly": True})
     return volumes, mounts
+
+
+def _signing(style: PodStyle, component: str) -> dict[str, str]:
+    """Say where the private key is, to those who make what must be signed; nobody else has it."""
+    signs = style.signing_secret and component in _SIGNERS
+    return {KEY_FILE_VARIABLE: f"{_KEY_FOLDER}/{_KEY}"} if signs else {}
 
 
 def _store_folder(url: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from threading import RLock
 
 from adapters.git_environment import check_path, sanitise
+from adapters.git_objects import Folders
 from adapters.provenance_files import File, Said, glance, highest_release, is_ours, names_in, parse_file
 from adapters.repository import Repository
 from specs.errors import Problem
@@ -50,14 +51,15 @@ class _Trunk:
 
 
 class GitProvenance:
-    """Answers for all models in ``*.yaml`` and ``*.yml`` files below ``prefix`` of the tracked branch.
+    """Answers for all models in ``*.yaml`` and ``*.yml`` files below one or several folders of the tracked branch.
 
     Threads may ask while another one goes on to a newer head.
     """
 
-    def __init__(self, repository: Repository, *, prefix: str = "") -> None:
+    def __init__(self, repository: Repository, *, prefix: Folders = "") -> None:
         self._repository = repository
-        self._prefix = check_path(prefix.strip("/")) if prefix.strip("/") else ""
+        folders = [prefix] if isinstance(prefix, str) else prefix
+        self._folders = [check_path(folder.strip("/")) if folder.strip("/") else "" for folder in folders]
         self._trunk = _Trunk()
         self._paths: dict[str, set[str]] = {}
         """Name to the files that may hold it, or did until they were removed."""
@@ -82,7 +84,7 @@ class GitProvenance:
             before = self._trunk
             if head == before.head:
                 return frozenset()
-            entries = self._repository.entries(head, self._prefix)
+            entries = self._repository.entries(head, self._folders)
             files = {path: e.sha for path, e in entries.items() if e.plain and _is_yaml(path)}
             changed = {path for path, sha in files.items() if before.files.get(path) != sha}
             kept = {sha: before.contents[sha] for sha in set(files.values()) if sha in before.contents}
@@ -103,10 +105,13 @@ class GitProvenance:
             self._reindex(touched)
             return frozenset(touched)
 
-    def origin(self, key: ModelKey, digest: str) -> Origin:
-        """Say how a live spec, by its ``desired_digest``, stands to the tracked branch."""
+    def origin(self, key: ModelKey, digest: str, within: str = "") -> Origin:
+        """Say how a live spec, by its ``desired_digest``, stands to the tracked branch.
+
+        Files outside the folder ``within`` have no say.
+        """
         with self._lock:
-            trunk, paths = self._trunk, sorted(self._paths.get(key.name, ()))
+            trunk, paths = self._trunk, sorted(_below(within, self._paths.get(key.name, ())))
         found: list[tuple[str, Said]] = []
         problems: list[Problem] = []
         for path in paths:
@@ -134,7 +139,7 @@ class GitProvenance:
         known = bool(before.head) and self._repository.extends(before.head, head)
         history = dict(before.history) if known else {}
         fresh: dict[str, list[Step]] = {}
-        for change in self._repository.changes(head, self._prefix, before.head if known else None):
+        for change in self._repository.changes(head, self._folders, before.head if known else None):
             if _is_yaml(change.path):
                 fresh.setdefault(change.path, []).append((change.commit, change.blob or ""))
         for path, steps in fresh.items():
@@ -211,6 +216,12 @@ class GitProvenance:
 def _last(steps: list[Step]) -> list[Step]:
     """Give the last version that was one."""
     return [step for step in steps if step[1]][-1:]
+
+
+def _below(folder: str, paths: Iterable[str]) -> list[str]:
+    """Give the paths below a folder; ``team-ab/x`` is not below ``team-a``."""
+    start = f"{folder.strip('/')}/" if folder.strip("/") else ""
+    return [path for path in paths if path.startswith(start)]
 
 
 def _is_yaml(path: str) -> bool:

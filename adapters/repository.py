@@ -25,6 +25,7 @@ from adapters.git_environment import (
     check_url,
     configuration,
     environment,
+    hidden,
     printable,
     sanitise,
     strays,
@@ -43,7 +44,7 @@ class Git:
 
     def __init__(self, git_dir: Path, *, credentials: Path | None = None) -> None:
         self.git_dir = git_dir.absolute()
-        self._configuration = configuration(credentials)
+        self._configuration, self._credentials = configuration(credentials), credentials
         self._command = GitCommand("/")
         self._shared: tuple[int, ...] = ()
         self.suspect = False
@@ -84,11 +85,15 @@ class Git:
             raise Stalled("GitMissing", "git is not on PATH; install git 2.38 or newer") from error
         except (GitError, OSError) as error:
             raise Transient("RepositoryUnavailable", f"git could not be started: {sanitise(str(error))}") from error
-        answer = Answer(status, out, sanitise(printable(err)).strip())
+        answer = Answer(status, out, self.shown(printable(err)).strip())
         if status not in accept:
             self.suspect = True
             raise trouble(args[0], status, answer.err, seconds)
         return answer
+
+    def shown(self, words: str) -> str:
+        """Give words of git, or of a remote, without secrets."""
+        return hidden(sanitise(words), self._credentials)
 
     @contextlib.contextmanager
     def sharing(self, descriptor: int) -> Iterator[None]:
@@ -210,7 +215,8 @@ class Repository(GitObjects):
                 # Whatever git said, an answer may have been lost: where the branch is now decides.
                 found = self._remote(git, ref)
                 if found != commit:
-                    raise _rejected(branch, expected, found, answer, self._timeout)
+                    said = git.shown(printable(f"{answer.text}\n{answer.err}"))
+                    raise _rejected(branch, expected, found, answer, said, self._timeout)
             args = ("update-ref", ref, commit) if commit else ("update-ref", "-d", ref)
             git.run(*args)
 
@@ -275,17 +281,14 @@ class Repository(GitObjects):
         return listed.status == walked.status == 0 and not listed.err
 
 
-def _rejected(branch: str, expected: str | None, found: str | None, answer: Answer, seconds: float) -> TrunklineError:
+def _rejected(
+    branch: str, expected: str | None, found: str | None, answer: Answer, words: str, seconds: float
+) -> TrunklineError:
     if found != expected:
         now, then = (found or "nothing")[:12], (expected or "nothing")[:12]
-        return Transient(
-            "BranchMoved", f"{branch} points at {now}, not at {then} as it did; look again and decide anew"
-        )
-    said = "; ".join(
-        line.strip() for line in f"{answer.text}\n{answer.err}".splitlines() if "rejected" in line or "remote:" in line
-    )
+        text = f"{branch} points at {now}, not at {then} as it did; look again and decide anew"
+        return Transient("BranchMoved", text)
+    said = "; ".join(line.strip() for line in words.splitlines() if "rejected" in line or "remote:" in line)
     if said:
-        return Transient(
-            "PushRejected", f"the repository does not let us move {branch}: {sanitise(printable(said))[:LAST_WORDS]}"
-        )
+        return Transient("PushRejected", f"the repository does not let us move {branch}: {said[:LAST_WORDS]}")
     return trouble("push", answer.status, answer.err, seconds)

@@ -152,18 +152,19 @@ def _disk(destination: Path, error: OSError) -> Transient:
 def _backend(url: str) -> tuple[str, Backend]:
     """Give the address as it may be shown, and what is behind it; Stalled ``StoreUrlInvalid``."""
     parts = urlsplit(url)
+    plain = not ("://" in url and any(mark in url for mark in "@?#"))
     if "://" not in url:
         root = Path(url).absolute()
         if url and "\0" not in url:
             return root.as_uri(), Folder(root)
-    elif parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+    elif plain and parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
         return url, Folder(Path(unquote(parts.path)))
-    elif parts.scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
+    elif plain and parts.scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
         folder = parts.path.strip("/")
         if not folder or _KEY.fullmatch(folder):
             address = f"{parts.netloc}/{folder}".rstrip("/")
             return f"s3://{address}", _bucket(address)
-    shown = f"{parts.scheme}://…" if "@" in url else repr(url)
+    shown = repr(url) if plain else f"{parts.scheme}://…"
     msg = (
         f"the store's URL {shown} must be a path, file:///path, or s3://bucket/folder; endpoint and credentials of S3 "
         "belong into the environment (AWS_ENDPOINT_URL, AWS_PROFILE …), never into the URL"

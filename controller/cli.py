@@ -25,6 +25,9 @@ COMMANDS = {
     "deny": ("controller.commands.deny", "deny"),
     "pr": ("controller.commands.pulls", "pulls"),
     "data": ("controller.commands.data", "data"),
+    "keys": ("controller.commands.signing", "keys"),
+    "sign": ("controller.commands.signing", "sign"),
+    "verify": ("controller.commands.signing", "verify"),
     "kube": ("controller.commands.kube", "kube"),
     "crds": ("controller.commands.crds", "crds"),
 }

@@ -8,31 +8,39 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from adapters.git_environment import sanitise
 from adapters.jobs_kubernetes import KubernetesJobs
 from adapters.kubernetes_api import DEPLOYMENT, MODEL_SPEC, Kind, KubernetesApi, Object
 from adapters.kubernetes_pods import Owner, PodStyle
 from adapters.provenance_git import GitProvenance
+from adapters.repository import Repository
 from adapters.servers_kubernetes import KubernetesServers
 from controller import forges, vouching, wiring
 from controller.audit import Audit
+from controller.bindings import Binding, Bindings, Site
 from controller.desk import Desk
 from controller.events import Events
+from controller.hooks import Hook, Hooks
 from controller.host import Host
 from controller.informer import Informer
 from controller.lease import Lease
 from controller.metrics import Metrics
-from controller.passes import Passes, StatusSink
+from controller.passes import Passes, Said, StatusSink
 from controller.queue import WorkQueue
-from controller.settings import ClusterSettings, Settings, load
+from controller.settings import BindingSettings, ClusterSettings, Settings, load
 from controller.statuses_kubernetes import ClusterStatuses
 from controller.trunk import Trunk
+from controller.webhooks import Webhooks
 from reconcilers.loop import Ports, Reconciler
+from reconcilers.ports import Jobs, Servers, Store
 from specs.errors import Stalled
 from specs.modelspec import ModelKey
 
 REMEMBERED = 2_000
-"""Parsed specs and records in memory; most passes need none of them again soon."""
+"""Parsed specs and records in memory; most passes need none of them again soon. Repositories share the number."""
+_LEAST_REMEMBERED = 100
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Parts:
 
     ports: Ports
     statuses: StatusSink
-    events: Events
+    said: Said
 
 
 Between = Callable[[Parts], Parts]
@@ -63,33 +71,95 @@ def build(
     clock = time.monotonic
     informer = Informer(clock)
     audit = Audit(api, informer, kubernetes.namespaces)
-    repository, forge = wiring.repository(settings), forges.forge(settings)
+    bindings = bind(settings, _common(settings, kubernetes, api, informer, audit), metrics, between)
+    queue: WorkQueue[ModelKey] = WorkQueue(clock)
+    desk = Desk(informer, queue, bindings, metrics, clock)
+    lease = Lease(api, _own_namespace(kubernetes), _identity(), clock)
+    return Host(
+        desk, lease, audit, metrics,
+        workers=kubernetes.workers, interval=kubernetes.poll, resync=kubernetes.resync, port=kubernetes.port,
+        webhooks=_webhooks(settings, kubernetes, bindings, metrics),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Common:
+    """What the loops of all repositories reach."""
+
+    store: Store
+    jobs: Jobs
+    servers: Servers
+    statuses: StatusSink
+    said: Said
+
+
+def _common(
+    settings: Settings, kubernetes: ClusterSettings, api: KubernetesApi, informer: Informer, audit: Audit
+) -> Common:
     job_style, serve_style = styles(settings, kubernetes)
-    ports = Ports(
+    return Common(
         wiring.store(settings),
-        repository,
-        forge,
         KubernetesJobs(api, _owners(informer), job_style),
         KubernetesServers(
             api, _owners(informer), serve_style, network_policies=kubernetes.network_policies,
             deployments=_deployments(api, informer), took=lambda body: _took(informer, DEPLOYMENT, body),
             reachable=audit.reachable,
         ),
-        vouching.vetting(settings, repository, forge),
+        ClusterStatuses(api, informer, lambda body: _took(informer, MODEL_SPEC, body)),
+        Events(api, informer).tell,
     )  # fmt: skip
-    statuses = ClusterStatuses(api, informer, lambda body: _took(informer, MODEL_SPEC, body))
-    parts = between(Parts(ports, statuses, Events(api, informer)))
-    reconciler = Reconciler(parts.ports, time.time, remembered=REMEMBERED)
-    provenance = GitProvenance(repository, prefix=settings.prefix)
-    trunk = Trunk(reconciler, provenance, clock, metrics.looked)
-    passes = Passes(reconciler, parts.statuses, parts.events.tell)
-    queue: WorkQueue[ModelKey] = WorkQueue(clock)
-    desk = Desk(informer, queue, provenance, trunk, passes, metrics, clock)
-    lease = Lease(api, _own_namespace(kubernetes), _identity(), clock)
-    return Host(
-        desk, lease, audit, metrics,
-        workers=kubernetes.workers, interval=kubernetes.poll, resync=kubernetes.resync, port=kubernetes.port,
-    )  # fmt: skip
+
+
+def bind(settings: Settings, common: Common, metrics: Metrics, between: Between) -> Bindings:
+    """Give every namespace its binding; those in the same repository and branch share one site."""
+    places: dict[tuple[str, str], list[BindingSettings]] = {}
+    for each in settings.bound:
+        places.setdefault(_place(each), []).append(each)
+    remembered = max(REMEMBERED // len(places), _LEAST_REMEMBERED)
+    found: dict[str, Binding] = {}
+    for bound in places.values():
+        own = settings.at(bound[0])
+        repository, forge = _opened(own, bound[0])
+        url, branch = sanitise(repository.url), repository.branch
+        vetting = vouching.vetting(own, repository, forge)
+        ports = Ports(common.store, repository, forge, common.jobs, common.servers, vetting)
+        parts = between(Parts(ports, common.statuses, common.said))
+        reconciler = Reconciler(parts.ports, time.time, remembered=remembered, limits=wiring.limits(own))
+        provenance = GitProvenance(repository, prefix=sorted(set(map(_folder, bound))))
+        trunk = Trunk(f"{url} ({branch})", reconciler, provenance, time.monotonic, metrics.looked)
+        site = Site(trunk, provenance, Passes(reconciler, parts.statuses, parts.said))
+        for each in bound:
+            words = f"branch {branch} of {url}{f' below {_folder(each)}/' if _folder(each) else ''}"
+            found |= dict.fromkeys(each.namespaces, Binding(site, _folder(each), words))
+    return Bindings(found)
+
+
+def _opened(own: Settings, binding: BindingSettings) -> tuple[Repository, forges.AnyForge]:
+    try:
+        return wiring.repository(own), forges.forge(own)
+    except Stalled as error:
+        raise Stalled(error.reason, f"namespaces {', '.join(binding.namespaces)}: {error.message}") from error
+
+
+def _place(binding: BindingSettings) -> tuple[str, str]:
+    return binding.repository, binding.branch
+
+
+def _folder(binding: BindingSettings) -> str:
+    return binding.prefix.strip("/")
+
+
+def _webhooks(
+    settings: Settings, kubernetes: ClusterSettings, bindings: Bindings, metrics: Metrics
+) -> Webhooks | None:
+    """Listen for those repositories whose forge has a secret to sign with; nobody listens where none has."""
+    hooks = {}
+    for each in settings.bound:
+        binding, forge = bindings.of(each.namespaces[0]), each.forge
+        if binding is not None and forge is not None and forge.webhook_secret_file is not None:
+            project = "" if forge.kind == "local" else forges.place(settings.at(each)).project
+            hooks[_place(each)] = Hook(forge.kind, forge.webhook_secret_file, project, binding.site.trunk.want)
+    return Webhooks(kubernetes.webhook_port, Hooks(list(hooks.values())), metrics.webhook) if hooks else None
 
 
 def _took(informer: Informer, kind: Kind, body: Object) -> None:
@@ -106,10 +176,13 @@ def _kubernetes(settings: Settings) -> ClusterSettings:
 
 def styles(settings: Settings, kubernetes: ClusterSettings) -> tuple[PodStyle, PodStyle]:
     """Give what the pods of jobs, and those of servers, have in common."""
-    common = {"store_url": settings.store, "secret": kubernetes.secret, "store_claim": kubernetes.store_claim}
+    common: dict[str, Any] = {
+        "store_url": settings.store, "secret": kubernetes.secret, "store_claim": kubernetes.store_claim,
+        "environment": tuple(settings.signing.for_servers.items()),
+    }  # fmt: skip
     jobs = PodStyle(
         image=kubernetes.image, command=tuple(kubernetes.workload_command),
-        service_account=kubernetes.job_service_account, **common,
+        service_account=kubernetes.job_service_account, signing_secret=settings.signing.secret, **common,
     )  # fmt: skip
     servers = PodStyle(
         image=kubernetes.serve_image, command=tuple(kubernetes.server_command),

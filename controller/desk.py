@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from adapters.kubernetes_api import DEPLOYMENT
-from adapters.provenance_git import GitProvenance
+from controller.bindings import Binding, Bindings, Site
 from controller.informer import Informer, Live
 from controller.metrics import Metrics
-from controller.passes import Passes, works
+from controller.passes import works
 from controller.queue import Priority, WorkQueue
 from controller.settled import asked, at_rest, found, is_same, marked
-from controller.trunk import Trunk
+from controller.trunk import Touched, Trunk
 from reconcilers.actions import ForgeAction
 from reconcilers.loop import Result
 from reconcilers.observe import Shared
@@ -44,13 +44,19 @@ class Desk:
 
     informer: Informer
     queue: WorkQueue[ModelKey]
-    provenance: GitProvenance
-    trunk: Trunk
-    passes: Passes
+    bindings: Bindings
     metrics: Metrics
     clock: Callable[[], float]
     _deep: dict[ModelKey, float] = field(default_factory=dict)
     """When a model must be looked at in full, whatever its fingerprint says."""
+
+    def wake(self, site: Site, touched: Touched) -> None:
+        """Put in line whom a look at a repository concerns: models that are bound to it, whatever else it names."""
+        for key in self.informer.models() if touched.names else touched.keys:
+            if key.name in touched.names or key in touched.keys:
+                binding = self.bindings.of(key.namespace)
+                if binding is not None and binding.site is site:
+                    self.queue.add(key, Priority.CHANGE)
 
     def forever(self, stop: Event) -> None:
         """Work until told to stop."""
@@ -77,30 +83,33 @@ class Desk:
         self.metrics.pass_done(outcome, time.perf_counter() - began)
 
     def _look(self, key: ModelKey) -> str:
-        live, shared = self.informer.model(key), self.trunk.shared
+        live, binding = self.informer.model(key), self.bindings.of(key.namespace)
         if live is None:
             self.queue.forget(key)
             self._deep.pop(key, None)
             return "gone"
+        if binding is None:
+            return self._unbound(key)
+        trunk, passes = binding.site.trunk, binding.site.passes
+        shared = trunk.shared_with(key)
         if shared is None:
-            self.queue.add(key, Priority.ROUTINE, after=1.0)
             return "early"
-        if self._is_settled(live, shared):
+        if self._is_settled(live, binding, shared):
             return "settled"
-        origin = self.provenance.origin(key, live.digest)
+        origin = binding.origin(key, live.digest)
         if origin.standing is Standing.CURRENT and origin.sourced is not None:
-            result = self.passes.look(origin.sourced, shared, lambda result: self._marked(live, origin, shared, result))
+            result = passes.look(origin.sourced, shared, lambda result: self._marked(live, origin, shared, result))
             self._deep[key] = self.clock() + DEEP
-            return self._follow(key, result)
-        if self.trunk.looked < live.seen:  # Argo CD may be quicker than we are: judge by what git says now
-            self.trunk.want([key])
+            return self._follow(key, trunk, result)
+        if trunk.looked < live.seen:  # Argo CD may be quicker than we are: judge by what git says now
+            trunk.want([key])
             return "early"
         if origin.standing is Standing.BROKEN:
-            self.passes.report_broken(key, origin.problems)
+            passes.report_broken(key, origin.problems)
             return "broken"
-        return self._refuse(live, origin)
+        return self._refuse(binding, key, origin)
 
-    def _is_settled(self, live: Live, shared: Shared) -> bool:
+    def _is_settled(self, live: Live, binding: Binding, shared: Shared) -> bool:
         """Whether this is the world in which the model came to rest; now and then nobody asks.
 
         Before all Deployments are known only what is asked for is compared; then everybody is looked at again.
@@ -117,8 +126,8 @@ class Desk:
             return False
         known = None
         if self.informer.is_synced(DEPLOYMENT):
-            known = found(self.passes.reconciler.ports.servers.state(serving_name(*live.key)))
-        return is_same(settled, self._asked(live, path, self.provenance.blob(path), shared), known)
+            known = found(binding.site.passes.reconciler.ports.servers.state(serving_name(*live.key)))
+        return is_same(settled, self._asked(live, path, binding.blob(path), shared), known)
 
     def _marked(self, live: Live, origin: Origin, shared: Shared, result: Result) -> ModelStatus:
         settled = ""
@@ -131,18 +140,27 @@ class Desk:
         pulls, branches = shared.pulls.get(live.key, ()), shared.branches.get(live.key, {})
         return asked(live.digest, path, blob, pulls, branches, rules=shared.rules)
 
-    def _refuse(self, live: Live, origin: Origin) -> str:
+    def _refuse(self, binding: Binding, key: ModelKey, origin: Origin) -> str:
         """Do nothing about a spec that the tracked branch does not ask for now, but say so."""
+        report = binding.site.passes.report
         if origin.standing is Standing.OLDER and origin.commit is not None:
             text = f"the cluster has the version of {origin.commit.sha[:12]}; the tracked branch has another one by now"
-            self.passes.report(live.key, lambda previous, now: awaiting_status(text, previous, now))
+            report(key, lambda previous, now: awaiting_status(text, previous, now))
             return "awaiting"
-        text = "this spec is not in the history of the tracked branch, so nothing is done about it; change it in git"
+        text = f"this spec is not in the history of {binding.place}, so nothing is done about it; change it in git"
         error = Stalled(Reason.NOT_IN_GIT, text)
-        self.passes.report(live.key, lambda previous, now: refused_status(error, previous, now))
+        report(key, lambda previous, now: refused_status(error, previous, now))
         return "refused"
 
-    def _follow(self, key: ModelKey, result: Result) -> str:
+    def _unbound(self, key: ModelKey) -> str:
+        """Do nothing about a spec of a namespace that no repository is bound to, but say so."""
+        text = f"no repository is bound to the namespace {key.namespace}, so nothing is done about this spec"
+        error = Stalled(Reason.NOT_BOUND, text)
+        passes = self.bindings.sites[0].passes  # they differ in where specs come from, not in where status goes
+        passes.report(key, lambda previous, now: refused_status(error, previous, now))
+        return "unbound"
+
+    def _follow(self, key: ModelKey, trunk: Trunk, result: Result) -> str:
         """Say when to look again."""
         if result.retry:
             self.queue.retry(key)
@@ -151,7 +169,7 @@ class Desk:
         if result.acted:
             actions = result.plan.actions if result.plan else ()
             if any(isinstance(action, ForgeAction) for action in actions):
-                self.trunk.want([key])  # what was shared is old now
+                trunk.want([key])  # what was shared is old now
             else:
                 self.queue.add(key, Priority.PROGRESS, after=SOON)
             return "acted"

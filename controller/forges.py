@@ -97,11 +97,15 @@ def place(settings: Settings) -> Place:
         raise Stalled("InvalidSettings", text)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)+", project) or (kind != "gitlab" and project.count("/") != 1):
         raise Stalled("InvalidSettings", f"forge.project must be like owner/name, and {project!r} is not")
-    parts = urlsplit(url)
+    if any(mark in url for mark in "@?#"):
+        raise Stalled("InvalidSettings", "forge.url must hold no credentials, no ? and no #; use forge.token_file")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # whose words quote parts of it
+        raise Stalled("InvalidSettings", "forge.url cannot be read as a URL") from None
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise Stalled("InvalidSettings", "forge.url must begin with https://, since a token goes there")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise Stalled("InvalidSettings", "forge.url must hold no credentials, no ? and no #; use forge.token_file")
     return Place(kind, url, project)
 
 

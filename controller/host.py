@@ -7,18 +7,20 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
 from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, Kind
 from controller.audit import Audit
+from controller.bindings import Site
 from controller.desk import Desk
 from controller.informer import Change
 from controller.lease import Lease
 from controller.metrics import Metrics
 from controller.probes import Probes
 from controller.queue import Priority
-from controller.trunk import Touched
+from controller.webhooks import Webhooks
 from specs.errors import TrunklineError
 
 log = logging.getLogger("trunkline.host")
@@ -54,6 +56,7 @@ class Host:
     interval: float
     resync: float
     port: int
+    webhooks: Webhooks | None = None
     _stop: Event = field(default_factory=Event)
     _threads: list[Thread] = field(default_factory=list)
     _relisted: Event = field(default_factory=Event)
@@ -74,10 +77,13 @@ class Host:
         return self.lease.acquire(self._stop)
 
     def start(self) -> None:
-        """Begin to work: with everything that there is known, and the tracked branch read."""
-        trunk = self.desk.trunk
+        """Begin to work: with everything that there is known, and a tracked branch read."""
         self._thread("lease", lambda: self.lease.keep(self._stop))
-        self._thread("trunk", lambda: trunk.forever(self.interval, self._stop, self._touched))
+        for number, site in enumerate(self.desk.bindings.sites):
+            self._thread(f"trunk-{number}", partial(self._follow, site))
+        if self.webhooks is not None:
+            self.webhooks.start()
+            log.info("webhooks on port %d", self.webhooks.port)
         self._thread("audit", self._audit_forever)
         self._thread("resync", self._resync_forever)
 
@@ -85,8 +91,11 @@ class Host:
         """Finish what is begun, let the lease go, be silent."""
         self._stop.set()
         self._relisted.set()
-        self.desk.trunk.want()
+        for site in self.desk.bindings.sites:
+            site.trunk.want()
         self.desk.queue.close()
+        if self.webhooks is not None:
+            self.webhooks.stop()
         give_up = time.monotonic() + GRACE
         for thread in self._threads:
             thread.join(max(0.0, give_up - time.monotonic()))
@@ -124,7 +133,7 @@ class Host:
             return ("standing by: another replica holds the lease",)
         if not self._working.is_set():
             return ("reading what there is",)
-        return ("the tracked branch has not been read yet",) if self.desk.trunk.shared is None else ()
+        return () if self._has_read() else ("no tracked branch has been read yet",)
 
     def tell(self, change: Change, priority: Priority | None = None) -> None:
         """Queue what a change concerns; a model that is gone is looked at no more."""
@@ -135,11 +144,9 @@ class Host:
         wanted = Priority.CHANGE if change.desired else Priority.PROGRESS
         queue.add(change.key, wanted if priority is None else priority)
 
-    def _touched(self, touched: Touched) -> None:
-        """Wake the models that a look at git and forge concerns."""
-        for key in self.desk.informer.models() if touched.names else touched.keys:
-            if key.name in touched.names or key in touched.keys:
-                self.desk.queue.add(key, Priority.CHANGE)
+    def _follow(self, site: Site) -> None:
+        """Look at one repository for ever; another one that is down, or slow, has a thread of its own."""
+        site.trunk.forever(self.interval, self._stop, lambda touched: self.desk.wake(site, touched))
 
     def _audit_forever(self) -> None:
         """Let the workers begin once all models are known; then compare now and then, and soon after a relist."""
@@ -163,9 +170,13 @@ class Host:
                 log.warning("the API could not be compared with: %s", error.message)
 
     def _wait_for_trunk(self) -> bool:
-        while self.desk.trunk.shared is None and not self._stop.wait(0.05):
+        """Wait until one repository was read: the models of others stand aside until theirs is, however long."""
+        while not self._has_read() and not self._stop.wait(0.05):
             pass
         return not self._stop.is_set()
+
+    def _has_read(self) -> bool:
+        return any(site.trunk.shared is not None for site in self.desk.bindings.sites)
 
     def _resync_forever(self) -> None:
         """Look at every model once in ``resync`` seconds, one after the other, so that there is never a crowd."""
@@ -201,6 +212,9 @@ class Host:
         yield "trunkline_passes_running", "Passes that run now.", {}, desk.queue.working
         yield "trunkline_leader", "1 where this replica works.", {}, float(self.lease.held)
         yield "trunkline_watch_missed_objects", "What the watch did not tell of.", {}, self.audit.missed
+        for site in desk.bindings.sites:
+            labels = {"repository": site.trunk.name}
+            yield "trunkline_repository_up", "1 where the last look succeeded.", labels, float(site.trunk.answers)
         yield "trunkline_models", "ModelSpecs in the cluster.", {}, desk.informer.count(MODEL_SPEC)
         for (type_, status), count in sorted(desk.informer.conditions().items()):
             labels = {"type": type_, "status": status}

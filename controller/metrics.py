@@ -29,7 +29,11 @@ class Metrics:
             ["verb", "resource", "code"], registry=self._registry,
         )  # fmt: skip
         self._forge = Counter(
-            "trunkline_forge_requests", "Looks at the forge and the repository, by outcome.", ["outcome"],
+            "trunkline_forge_requests", "Looks at a repository and its pull requests, by outcome.",
+            ["repository", "outcome"], registry=self._registry,
+        )  # fmt: skip
+        self._webhooks = Counter(
+            "trunkline_webhooks", "Webhooks that came in, by what became of them.", ["outcome"],
             registry=self._registry,
         )  # fmt: skip
 
@@ -42,9 +46,13 @@ class Metrics:
         """Count a request to the Kubernetes API."""
         self._requests.labels(verb, resource, str(code)).inc()
 
-    def looked(self, outcome: str) -> None:
-        """Count a look at forge and repository."""
-        self._forge.labels(outcome).inc()
+    def looked(self, repository: str, outcome: str) -> None:
+        """Count a look at a repository and its pull requests."""
+        self._forge.labels(repository, outcome).inc()
+
+    def webhook(self, outcome: str) -> None:
+        """Count a webhook."""
+        self._webhooks.labels(outcome).inc()
 
     def watch(self, reading: Reading) -> None:
         """Add gauges that are read at every scrape."""

@@ -93,6 +93,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     """Set kopf up; each line with its reason."""
     # Every event that our handlers took in is worth a line to kopf, and none to us.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    # httpx tells of every request to a forge.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     # kopf only lists and watches here. A list of ten thousand objects may take a slow server a minute; one that is cut
     # off before its end is asked for again, for ever.
     settings.networking.request_timeout = 300

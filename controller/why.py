@@ -16,6 +16,7 @@ Object = Mapping[str, Any]
 
 _NEXT: dict[str, str] = {
     Reason.NOT_IN_GIT: "change the model by pull request, or undo the change that was made in the cluster",
+    Reason.NOT_BOUND: "add the namespace to a binding in the operator's trunkline.toml, or move the model",
     Reason.AWAITING_SYNC: "look at the Argo CD Application: is it syncing, and is the sync allowed now?",
     Reason.UNSIGNED: "commit the file again with a signature that is accepted, or revert the commit",
     Reason.SIGNATURE_UNTRUSTED: "list the key in [provenance], or commit the file again with one that is listed",

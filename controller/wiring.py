@@ -12,7 +12,9 @@ from adapters.source_git import GitSource
 from adapters.store import Store
 from controller import forges, vouching
 from controller.settings import Settings
+from reconcilers.limits import Limits
 from reconcilers.loop import Ports, Reconciler
+from specs.errors import Stalled
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class App:
 
     def reconciler(self) -> Reconciler:
         """Build the loop."""
-        return Reconciler(self.ports, time.time)
+        return Reconciler(self.ports, time.time, limits=limits(self.settings))
 
 
 def store(settings: Settings) -> Store:
@@ -44,12 +46,21 @@ def store(settings: Settings) -> Store:
 
 
 def repository(settings: Settings) -> Repository:
-    """Open the mirror of the repository alone."""
+    """Open the mirror of the repository alone. Stalled ``NoSettings`` where settings bind several."""
+    if not settings.repository:
+        text = "these settings have [[bindings]], for the operator alone; name one repository in a trunkline.toml"
+        raise Stalled("NoSettings", text)
     author = (settings.author_name, settings.author_email)
     return Repository(
         settings.repository, settings.state / "git", branch=settings.branch, author=author,
         credentials=forges.credentials(settings),
     )  # fmt: skip
+
+
+def limits(settings: Settings) -> Limits:
+    """Give how many proposals the repository takes."""
+    forge = settings.forge
+    return Limits(forge.max_open, forge.max_per_hour) if forge is not None else Limits()
 
 
 def build(settings: Settings) -> App:
@@ -62,11 +73,11 @@ def build(settings: Settings) -> App:
         forge=forges.forge(settings),
         jobs=LocalJobs(
             settings.state, settings.store, command=settings.workload_command,
-            max_parallel=settings.parallel_jobs,
+            max_parallel=settings.parallel_jobs, environment=settings.signing.for_jobs,
         ),
         servers=LocalServers(
             settings.state, settings.store, command=settings.server_command, host=settings.host,
-            port=settings.port,
+            port=settings.port, environment=settings.signing.for_servers,
         ),
         source=GitSource(git, prefix=settings.prefix),
     )  # fmt: skip

@@ -9,6 +9,7 @@ A record, not a job's exit code, says that something happened. Layout of the sto
     comparisons/<subject>-<baseline>-<golden>.json   ComparisonRecord
     exports/<weights>-<exportDigest>.json       ExportRecord
     artifacts/<file digest>.json                ArtifactRecord
+    signatures/<file>/<made from>-<key>.json    Envelope, see specs.signatures
     progress/<job>.json                         Progress; the only thing that is overwritten
 """
 

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     RETRYING = "ProgressingWithRetry"
     INVALID_MANIFEST = "InvalidManifest"
     NOT_IN_GIT = "NotInGit"
+    NOT_BOUND = "NotBound"
     IN_GIT = "InGit"
     AWAITING_SYNC = "AwaitingSync"
     UNSIGNED = "Unsigned"

@@ -10,7 +10,14 @@ import click
 import pytest
 
 from controller.cli import cli
-from controller.settings import ClusterSettings, ProvenanceSettings, Settings
+from controller.settings import (
+    BindingSettings,
+    ClusterSettings,
+    ForgeSettings,
+    ProvenanceSettings,
+    Settings,
+    SigningSettings,
+)  # fmt: skip
 from specs.manifest import load
 from specs.status import ConditionType, Reason
 
@@ -48,7 +55,10 @@ def test_every_setting_is_documented() -> None:
     """docs/settings.md has a row for each field of trunkline.toml, with its default where that is plain."""
     assert _first_cells("docs/settings.md", "field") == set(Settings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[kubernetes]`") == set(ClusterSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[forge]`") == set(ForgeSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[[bindings]]`") == set(BindingSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[provenance]`") == set(ProvenanceSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[signing]`") == set(SigningSettings.model_fields)
     text = (ROOT / "docs/settings.md").read_text()
     for name in ("branch", "host", "port", "interval", "parallel_jobs", "author_name", "author_email"):
         assert f"| `{name}` | `{Settings.model_fields[name].default}` |" in text
@@ -71,7 +81,7 @@ def test_commands_in_the_readme_exist() -> None:
     known = _commands(cli)
     told = set()
     for page in _pages():
-        told |= set(re.findall(r"trunkline ((?:pr |data |kube )?[a-z]+)((?: [^\n`#|]*)?)", page.read_text()))
+        told |= set(re.findall(r"trunkline ((?:pr |data |keys |kube )?[a-z]+)((?: [^\n`#|]*)?)", page.read_text()))
     names = {name for name, _ in told if name.split()[0] in known or name in known}
     assert {"init", "check", "plan", "agent", "status", "history", "pr merge", "data add", "logs"} <= names
     readme = (ROOT / "README.md").read_text()

@@ -17,6 +17,7 @@ from workloads.errors import Hopeless
 from workloads.inference import latency, open_export
 from workloads.preprocess import decode, preprocess
 from workloads.progress import Reporter, now
+from workloads.signing import Signing
 
 _NEEDS = {
     "onnx": ("onnx", "onnxruntime", "onnxslim"), "openvino": ("openvino",), "engine": ("tensorrt", "onnx"),
@@ -28,7 +29,7 @@ _NEEDS = {
 
 
 def run(order: ExportOrder, store: Store, scratch: Path) -> None:
-    """Write artifact, evaluation (with golden) and, last, the ExportRecord.
+    """Write artifact, signature (with a key), evaluation (with golden) and, last, the ExportRecord.
 
     Hopeless ``InvalidArguments``, ``FormatUnavailable`` or ``ExportFailed``; Stalled where material is wrong.
     """
@@ -37,6 +38,8 @@ def run(order: ExportOrder, store: Store, scratch: Path) -> None:
             "WrongDigest", "the way of exporting does not have the digest that the order names; order it again"
         )
     started = now()
+    signing = Signing.here()
+    signing.demand_weights(store, order.weights)
     _check_format(order.format)
     check_export(order.format, dict(order.args))
     with Reporter(store, order.job) as reporter:
@@ -52,6 +55,7 @@ def run(order: ExportOrder, store: Store, scratch: Path) -> None:
             self_tests=selftest.make(store, samples, order.task, size, infer),
         )  # fmt: skip
         store.create(artifact_key(digest), artifact.encode())
+        signing.export(store, artifact)
         timed = latency(infer, preprocess(decode(samples[0][1]), order.task, size))
         metrics = {"artifact/bytes": float(length), **timed}
         if manifest is not None and order.golden and store.read(evaluation_key(digest, order.golden)) is None:

@@ -18,6 +18,7 @@ from workloads.arguments import check_training
 from workloads.environment import cache, describe
 from workloads.errors import Hopeless
 from workloads.progress import Reporter, now
+from workloads.signing import Signing
 from workloads.watch import Watch, refuse_missing
 
 _DIVERGED = ("nan persisted", "loss nan/inf", "fitness nan/inf", "corrupted with nan")
@@ -30,6 +31,7 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
     """
     if digest_of(order.inputs) != order.inputs_digest:
         raise Stalled("WrongDigest", "the inputs do not have the digest that the order names; order the job again")
+    signing = Signing.here()
     started, clock = now(), time.monotonic()
     args, task = {"seed": 0, **order.inputs["args"]}, order.inputs["task"]
     manifest = dataset.load_manifest(store, order.inputs["data"], task)
@@ -41,11 +43,13 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
         reporter.report("preparing")
         model, base = models.base_model(store, order.inputs["model"], task, scratch)
         trainer = _train(model, args, data, scratch, Watch(reporter))
+    weights = _store_weights(store, trainer)
+    signing.weights(store, weights, order.inputs_digest)
     record = RunRecord(
         inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
         commit=order.commit, seed=trainer.args.seed, environment=describe(), started=started,
         finished=now(), seconds=round(time.monotonic() - clock, 3), epochs=_epochs(trainer.csv),
-        metrics=finite(trainer.metrics), base_model=base, weights=_store_weights(store, trainer),
+        metrics=finite(trainer.metrics), base_model=base, weights=weights,
         files=_store_files(store, Path(trainer.save_dir), scratch),
     )  # fmt: skip
     store.create(run_key(order.inputs_digest), record.encode())

@@ -8,7 +8,8 @@ ARG BASE=python:3.11.14-slim-bookworm
 FROM ${BASE} AS build
 RUN python -m venv /opt/trunkline
 COPY specs /opt/trunkline/app/specs
-COPY adapters/__init__.py adapters/store.py adapters/store_bucket.py adapters/store_folder.py /opt/trunkline/app/adapters/
+COPY adapters/__init__.py adapters/artifact_signatures.py /opt/trunkline/app/adapters/
+COPY adapters/store.py adapters/store_bucket.py adapters/store_folder.py /opt/trunkline/app/adapters/
 COPY workloads /opt/trunkline/app/workloads
 COPY LICENSE /opt/trunkline/
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -174,6 +175,29 @@ def test_secrets_are_named_and_never_read() -> None:
     assert "envFrom" not in bare["spec"]["containers"][0]
 
 
+@pytest.mark.parametrize("component", ["train", "evaluate", "compare", "export", "serve"])
+def test_only_those_who_sign_get_the_key(component: str) -> None:
+    """Training and export find it in a file that they may only read, and cannot begin without; nobody else knows of it.
+
+    Whom to believe stands in all pods as plain text.
+    """
+    style = replace(STYLE, signing_secret="signing", environment=(("TRUNKLINE_TRUSTED_KEYS", "[]"),))
+    spec = template(component, style)["spec"]
+    (container,) = spec["containers"]
+    assert {"name": "TRUNKLINE_TRUSTED_KEYS", "value": "[]"} in container["env"]
+    if component not in {"train", "export"}:
+        assert "signing" not in json.dumps(spec).lower()
+        return
+    (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "signing")
+    assert volume["secret"] == {
+        "secretName": "signing", "items": [{"key": "key.pem", "path": "key.pem"}], "defaultMode": 0o440,
+    }  # fmt: skip
+    mount = {"name": "signing", "mountPath": "/etc/trunkline/signing", "readOnly": True}
+    assert mount in container["volumeMounts"]
+    told = {"name": "TRUNKLINE_SIGNING_KEY_FILE", "value": "/etc/trunkline/signing/key.pem"}
+    assert told in container["env"]
+
+
 @pytest.mark.parametrize(
     ("component", "url", "claim", "mounts"),
     [
@@ -216,7 +240,7 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
 @pytest.mark.parametrize("component", ["train", "evaluate", "compare", "export", "serve"])
 def test_the_api_server_accepts_pods(api_server: ApiServer, component: str) -> None:
     """A pod of each component passes strict validation as it is rendered."""
-    made = template(component)
+    made = template(component, replace(STYLE, signing_secret="signing"))
     metadata = {"name": f"pod-{component}", "namespace": "pods"} | made["metadata"]
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": made["spec"]}
     answer = api_server.apply(POD.path("pods", metadata["name"]), body)

@@ -324,3 +324,33 @@ def test_only_files_below_the_prefix_count(bench: Bench) -> None:
     mine.read(bench.repository.fetch())
     assert mine.origin(KEY, spec(TEXT)).standing is Standing.CURRENT
     assert mine.origin(ModelKey("default", "letters"), spec(TEXT)).standing is Standing.FOREIGN
+
+
+@pytest.mark.parametrize("folder", ["a", "/a/", "a/"])
+def test_several_folders_are_read_at_once_and_asked_one_by_one(bench: Bench, folder: str) -> None:
+    """Each has a say about what lies below it alone: now, before, and after it is gone."""
+    older = TEXT.replace("epochs: 8", "epochs: 7")
+    bench.commit({"a/digits.yaml": older, "ab/digits.yaml": released(3), "b/digits.yaml": released(1)})
+    bench.commit({"a/digits.yaml": TEXT, "c/digits.yaml": released(2)})
+    bench.commit({"b/digits.yaml": None})
+    mine = GitProvenance(bench.repository, prefix=[folder, "b"])
+    mine.read(bench.repository.fetch())
+    told = {within: {text: mine.origin(KEY, spec(text), within).standing for text in (TEXT, older, released(1))}
+            for within in (folder, "b")}  # fmt: skip
+    now, then, never = Standing.CURRENT, Standing.OLDER, Standing.FOREIGN
+    assert told == {
+        folder: {TEXT: now, older: then, released(1): never}, "b": {TEXT: never, older: never, released(1): then}
+    }  # fmt: skip
+    for text in (released(2), released(3)):
+        assert mine.origin(KEY, spec(text)).standing is never
+
+
+def test_no_folder_among_several_is_all_of_it(bench: Bench) -> None:
+    """A binding of the whole repository beside one of a folder sees everything; the folder is no prefix of names."""
+    bench.commit({"ab/digits.yaml": TEXT})
+    mine = GitProvenance(bench.repository, prefix=["a", ""])
+    mine.read(bench.repository.fetch())
+    told = {within: mine.origin(KEY, spec(TEXT), within).standing for within in ("", "a", "ab", "ab/")}
+    assert told == {
+        "": Standing.CURRENT, "a": Standing.FOREIGN, "ab": Standing.CURRENT, "ab/": Standing.CURRENT
+    }  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from controller import wiring
 from controller.settings import FILE_NAME, find_file, load
 from specs.errors import Stalled
 
@@ -120,3 +121,102 @@ def test_a_repository_on_this_machine_is_known(tmp_path: Path) -> None:
     assert load(tmp_path, {}).local_repository == tmp_path / "models.git"
     url = f"file://{tmp_path}/models.git"
     assert load(tmp_path, {"TRUNKLINE_REPOSITORY": url}).local_repository == tmp_path / "models.git"
+
+
+TWO = """\
+store = "s3://models"
+[[bindings]]
+namespaces = ["retail"]
+repository = "https://git.example.com/retail/models.git"
+prefix = "team-a/"
+credentials = "retail/credentials"
+[bindings.forge]
+kind = "github"
+token_file = "retail/token"
+webhook_secret_file = "/etc/trunkline-git/webhook"
+[[bindings]]
+namespaces = ["*"]
+repository = "street.git"
+branch = "release"
+"""
+
+
+def test_bindings_are_settings_of_their_own(tmp_path: Path) -> None:
+    """Each gives the settings that hold for its repository, paths made absolute, and a folder that no other one has."""
+    found = load(_write(tmp_path, TWO), {})
+    one, two = found.bound
+    first, second = found.at(one), found.at(two)
+    assert (first.repository, first.prefix) == ("https://git.example.com/retail/models.git", "team-a/")
+    assert first.credentials == tmp_path / "retail/credentials"
+    assert first.forge is not None
+    assert first.forge.token_file == tmp_path / "retail/token"
+    assert first.forge.webhook_secret_file == Path("/etc/trunkline-git/webhook")
+    assert (second.repository, second.branch, second.forge) == (str(tmp_path / "street.git"), "release", None)
+    assert first.store == second.store == "s3://models"
+    assert len({found.state, first.state, second.state}) == 3
+    assert found.state in first.state.parents
+    assert not first.bindings
+
+
+def test_one_repository_binds_everything(tmp_path: Path) -> None:
+    """Without the table it is as it always was, mirror included."""
+    found = load(_write(tmp_path, 'repository = "a.git"\nstore = "s"\nbranch = "next"\nprefix = "x"\n'), {})
+    (one,) = found.bound
+    assert (one.namespaces, one.repository, one.branch, one.prefix) == (["*"], str(tmp_path / "a.git"), "next", "x")
+    assert found.at(one) is found
+
+
+def test_commands_ask_for_one_repository(tmp_path: Path) -> None:
+    """Whoever types a command where several are bound is told what to do."""
+    found = load(_write(tmp_path, TWO), {})
+    with pytest.raises(Stalled, match="operator alone"):
+        wiring.repository(found)
+
+
+def _bound(*tables: str, top: str = "") -> str:
+    return f'store = "s"\n{top}\n' + "\n".join(f"[[bindings]]\n{table}" for table in tables)
+
+
+A, B = 'repository = "/a.git"\n', 'repository = "/b.git"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (_bound(A + 'namespaces = ["x", "y"]', B + 'namespaces = ["z", "y"]'), "namespace y is in bindings 1 and 2"),
+        (_bound(A + 'namespaces = ["y", "y"]'), "namespace y is in bindings 1 and 1"),
+        (_bound(A + 'namespaces = ["*"]', B + 'namespaces = ["*"]'), "namespace * is in bindings 1 and 2"),
+        (_bound(A + 'namespaces = ["*", "x"]'), "stands alone"),
+        (_bound(A + 'namespaces = ["team-*"]'), "no patterns"),
+        (_bound(A + 'namespaces = ["x"]', top='repository = "/c.git"'), "both given"),
+        (_bound(A + "namespaces = []"), "namespaces"),
+        (_bound('namespaces = ["x"]'), "bindings.0.repository"),
+        (_bound(A + 'namespaces = ["x"]\nprefix = "a/../b"'), "binding 1: 'a/../b' is not a path"),
+        (_bound(A + 'namespaces = ["x"]\nprefix = "../b"'), "is not a path"),
+        (_bound(A + 'namespaces = ["x"]\nprefix = "./b"'), "is not a path"),
+        (_bound(A + 'namespaces = ["x"]\nbranch = "-x"'), "not a branch name"),
+        (_bound('namespaces = ["x"]\nrepository = "ext::sh"'), "does not open"),
+        (_bound(A + 'namespaces = ["x"]', A + 'namespaces = ["y"]\ncredentials = "c"'), "the same credentials"),
+        (_bound(A + 'namespaces = ["x"]', A + 'namespaces = ["y"]\nforge = {kind = "local"}'), "credentials and forge"),
+        (_bound(A + 'namespaces = ["x"]') + '\n[kubernetes]\nimage = "i"\nserve_image = "s"\nnamespaces = ["y"]',
+         "nobody watches it"),
+        ("bindings = 5", "bindings"),
+        ("store = 's'\nbindings = [5]", "bindings.0"),
+    ],
+)  # fmt: skip
+def test_bindings_that_leave_a_doubt_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    """At the start, with the numbers of those concerned: a namespace has one place, and one place has one way in."""
+    _write(tmp_path, text if text.startswith("store") else f'store = "s"\n{text}')
+    with pytest.raises(Stalled) as caught:
+        load(tmp_path, {})
+    assert caught.value.reason == "InvalidSettings"
+    assert words in caught.value.message
+
+
+def test_credentials_in_an_address_are_refused_unseen(tmp_path: Path) -> None:
+    """The error says where they belong, and not what they are."""
+    text = _bound('namespaces = ["x"]\nrepository = "https://bot:hunter2@git.example.com/a.git"')
+    with pytest.raises(Stalled) as caught:
+        load(_write(tmp_path, text), {})
+    assert "credentials file" in caught.value.message
+    assert "hunter2" not in caught.value.message

@@ -103,9 +103,10 @@ def _copy(source: Path, target: Path, *, whole: bool) -> None:
 
 
 def test_workloads_have_every_part_of_the_store() -> None:
-    """What the store loads only when a URL asks for it is copied too."""
+    """What the store loads only when a URL asks for it is copied too, and so is what jobs load only when they sign."""
     copied = {source for sources, _ in copies(IMAGES / "workloads.Dockerfile") for source in sources}
     assert {str(file.relative_to(ROOT)) for file in (ROOT / "adapters").glob("store*.py")} <= copied
+    assert "adapters/artifact_signatures.py" in copied
 
 
 def pins(lock: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controller import forges
 from controller.settings import load
 from tests.deploy.manifests import DEPLOY, FOLDERS, ROOT, Manifest, built, examples, named, of_kind, one, pods, text_of
 
@@ -102,6 +103,33 @@ def test_probes_and_ports_agree() -> None:
     labels = next(iter(of_kind(items, "Deployment")))["spec"]["template"]["metadata"]["labels"]
     for selector in (monitor["selector"]["matchLabels"], one(items, "Service")["spec"]["selector"]):
         assert selector.items() <= labels.items()
+
+
+def test_settings_that_are_shipped_are_enough_to_begin() -> None:
+    """The forge is known by them, and what they name lies where the Secret is mounted."""
+    settings = load(DEPLOY / "base", {})
+    assert settings.forge is not None
+    found = forges.place(settings)
+    assert (found.kind, found.project) == (settings.forge.kind, "retail/models")
+    (container,) = next(pods(built("base")))["containers"]
+    mounted = [Path(mount["mountPath"]) for mount in container["volumeMounts"] if mount["name"] == "git-credentials"]
+    assert settings.forge.token_file is not None
+    assert [settings.forge.token_file.parent] == mounted
+
+
+def test_webhooks_reach_the_port_of_the_settings() -> None:
+    """Service and NetworkPolicy mean the operator's pods and the port that it listens on; nothing else of it."""
+    settings = load(DEPLOY / "base", {}).kubernetes
+    assert settings is not None
+    items = built("webhooks")
+    service, policy = one(items, "Service")["spec"], one(items, "NetworkPolicy")["spec"]
+    assert [port["targetPort"] for port in service["ports"]] == [settings.webhook_port]
+    assert policy["ingress"] == [{"ports": [{"port": settings.webhook_port, "protocol": "TCP"}]}]
+    labels = one(built("base"), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    for selector in (service["selector"], policy["podSelector"]["matchLabels"]):
+        assert selector.items() <= labels.items()
+    assert "publishNotReadyAddresses" not in service
+    assert settings.webhook_port != settings.port
 
 
 @pytest.mark.parametrize("folder", BASES)

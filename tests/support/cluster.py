@@ -38,17 +38,19 @@ class Cluster:
     """Everything but the operator runs from ``with Cluster(...)`` on; ``start`` starts the operator.
 
     ``rbac`` is the file with the operator's rights (None: it may do all). ``settings`` are lines for the table
-    ``[kubernetes]`` of trunkline.toml. ``resync`` is the operator's, in seconds.
+    ``[kubernetes]`` of trunkline.toml. ``resync`` and ``poll`` are the operator's, in seconds.
     """
 
     def __init__(
         self, folder: Path, *, rbac: Path | None = RBAC, settings: str = "", resync: float = 2.0,
-        namespace: str = "default",
+        namespace: str = "default", poll: float = 0.2,
     ) -> None:  # fmt: skip
-        self.folder, self.namespace, self.resync = folder, namespace, resync
+        self.folder, self.namespace, self.resync, self.poll = folder, namespace, resync, poll
         self.log_folder = folder / "log"
         self.log_folder.mkdir(parents=True)
         self.settings = settings
+        self.bindings = ""
+        """Tables ``[[bindings]]`` of trunkline.toml, instead of the person's repository."""
         self._operators: dict[str, subprocess.Popen[bytes]] = {}
         self._killed: set[int] = set()
         self._ports: dict[str, int] = {}
@@ -260,8 +262,9 @@ class Cluster:
         commands = {"workload_command": "tests.support.story_workload", "server_command": "workloads.serve"}
         lines = [f"{key} = {json.dumps([sys.executable, '-m', module])}" for key, module in commands.items()]
         (folder / "trunkline.toml").write_text("\n".join([
-            f'repository = "{self.person.hub.path}"', f'store = "{self.folder / "store"}"', 'state = "state"',
-            "[kubernetes]", "poll = 0.2", f'image = "{IMAGE}"', f'serve_image = "{SERVE_IMAGE}"', *lines,
-            f"port = {port}", f"resync = {self.resync}", self.settings, "",
+            "" if self.bindings else f'repository = "{self.person.hub.path}"',
+            f'store = "{self.folder / "store"}"', 'state = "state"',
+            "[kubernetes]", f"poll = {self.poll}", f'image = "{IMAGE}"', f'serve_image = "{SERVE_IMAGE}"', *lines,
+            f"port = {port}", f"resync = {self.resync}", self.settings, self.bindings, "",
         ]))  # fmt: skip
         return folder / "trunkline.toml"

@@ -33,7 +33,7 @@ class ServerProcess:
         self.state = root / "state"
         self.store_path = root / "store"
         self.store = Store(f"file://{self.store_path}")
-        self._options = options
+        self.options = options
         self._log = root / "log.txt"
         self.process: subprocess.Popen[str] | None = None
         self.http = httpx.Client(trust_env=False, timeout=TIMEOUT)
@@ -56,7 +56,7 @@ class ServerProcess:
         command = [sys.executable, "-m", "workloads.serve", "--store", self.store.url, "--state", str(self.state)]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--port", "0", *self._options], stdout=subprocess.PIPE, stderr=log, text=True,
+                [*command, "--port", "0", *self.options], stdout=subprocess.PIPE, stderr=log, text=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
 

@@ -31,6 +31,7 @@ from specs.records import (
 )
 from specs.workorders import CompareOrder, EvaluateOrder, ExportOrder, TrainOrder, decode
 from tests.support import onnx_models
+from workloads.signing import Signing
 
 METRIC = "metrics/accuracy_top1"
 ENOUGH = 5
@@ -69,6 +70,7 @@ def _meet_trouble(folder: Path, kind: str) -> None:
 def _train(store: Store, order: TrainOrder) -> None:
     weights = store.put_blob(json.dumps(order.inputs, sort_keys=True).encode())
     picture = store.put_blob(onnx_models.picture(1))
+    Signing.here().weights(store, weights, order.inputs_digest)
     record = RunRecord(
         inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
         commit=order.commit, seed=0, weights=weights, files={"results.png": picture},
@@ -103,8 +105,11 @@ def _compare(store: Store, order: CompareOrder) -> None:
 
 
 def _export(store: Store, order: ExportOrder) -> None:
+    signing = Signing.here()
+    signing.demand_weights(store, order.weights)
     seed = int(digest_of([order.weights, order.export_digest])[7:15], 16)
     published = onnx_models.publish(store, onnx_models.classifier(seed), changes={"weights": order.weights})
+    signing.export(store, published.artifact)
     if order.golden:
         _evaluate(store, published.file, order.golden)
     record = ExportRecord(

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 
 from adapters.store import Store
 from specs.errors import TrunklineError
+from specs.signatures import TRUSTED_VARIABLE, TrustedKey, decode_keys
 from workloads.serve.app import Settings, serve
 from workloads.serve.limits import Limits
 from workloads.serve.startup import HOPELESS_EXIT, TARGET_VARIABLE, Hopeless, Wanted
+from workloads.serve.trust import Trust
 
 _LAST_WORDS = 1000
 """Characters of the last line: Kubernetes keeps 2048 bytes of a log's end."""
@@ -75,8 +77,9 @@ def _settings(options: argparse.Namespace) -> Settings:
     )  # fmt: skip
     cache = options.cache or options.state / "cache"
     return Settings(
-        options.state, cache, options.host, options.port, limits, wanted=options.target, drain_delay=options.drain_delay
-    )
+        options.state, cache, options.host, options.port, limits, wanted=options.target,
+        trust=Trust(options.trusted_keys), drain_delay=options.drain_delay,
+    )  # fmt: skip
 
 
 def _wanted(text: str) -> Wanted:
@@ -85,6 +88,14 @@ def _wanted(text: str) -> Wanted:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         msg = f"not such a target, which is JSON with name, version, run, weights and file ({faults})"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _keys(text: str) -> tuple[TrustedKey, ...]:
+    try:
+        return decode_keys(text)
+    except ValueError as error:
+        msg = f'not a list of public keys in JSON, as in ["ed25519:…"] ({error})'
         raise argparse.ArgumentTypeError(msg) from error
 
 
@@ -114,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     option("--port", default=8000, type=int, help="0 takes any free one; address.json tells (default: %(default)s)")
     told = os.environ.get(TARGET_VARIABLE)
     option("--target", default=told, type=_wanted, metavar="JSON", help=f"serve only this (default: {TARGET_VARIABLE})")
+    option(
+        "--trusted-keys", default=os.environ.get(TRUSTED_VARIABLE, ""), type=_keys, metavar="JSON",
+        help=f"load only what one of these signed (default: {TRUSTED_VARIABLE})",
+    )  # fmt: skip
     option("--drain-delay", default=0.0, type=_seconds, metavar="SECONDS", help="to go on answering after SIGTERM")
     option("--max-body", default=Limits.max_body, type=_positive, metavar="BYTES", help="of one request")
     option("--max-pixels", default=Limits.max_pixels, type=_positive, metavar="N", help="of one picture")

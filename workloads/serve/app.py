@@ -22,6 +22,7 @@ from workloads.serve.plain import Predictions
 from workloads.serve.repository import Repository
 from workloads.serve.startup import Wanted, serve_only
 from workloads.serve.state import State
+from workloads.serve.trust import Trust
 from workloads.serve.v2 import Protocol
 
 LOADERS = 2
@@ -44,6 +45,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     wanted: Wanted | None = None
     """All that it serves, from start to end; without it, what it served last and whatever it is asked for."""
+    trust: Trust = field(default_factory=Trust)
     drain_delay: float = 0.0
     """Seconds to go on answering after it was told to stop, so that whoever sends requests here gets to know."""
 
@@ -61,7 +63,9 @@ class Server:
         metrics = Metrics()
         intake = Intake(limits)
         cache = Cache(settings.cache, store)
-        self.repository = Repository(store, cache, self._state, limits, metrics, self._loaders)
+        self.repository = Repository(
+            store, cache, self._state, limits, metrics, self._loaders, trust=settings.trust
+        )
         fixed = settings.wanted is not None
         self._protocol = Protocol(self.repository, intake, metrics, _version(), fixed=fixed)
         predictions = Predictions(self.repository, intake, metrics, limits, self._decoders)

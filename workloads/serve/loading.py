@@ -14,13 +14,14 @@ from specs.errors import CorruptArtifact, Stalled
 from specs.records import ArtifactRecord, SelfTest, artifact_key
 from workloads.preprocess import preprocess
 from workloads.serve.answers import Refusal
-from workloads.serve.cache import Blobs, Cache
+from workloads.serve.cache import Cache
 from workloads.serve.engine import ANY, Engine, EngineFailure
 from workloads.serve.images import decode
 from workloads.serve.limits import Limits
 from workloads.serve.results import agree
 from workloads.serve.state import Target
 from workloads.serve.tensors import DATATYPES, Array
+from workloads.serve.trust import Records
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Proven:
     artifact: ArtifactRecord
 
 
-def read_artifact(store: Blobs, target: Target) -> ArtifactRecord:
+def read_artifact(store: Records, target: Target) -> ArtifactRecord:
     """Give the record of the target's file.
 
     Raises Stalled ``ArtifactMissing``, CorruptArtifact where the record is not one or contradicts the target,

@@ -22,6 +22,7 @@ from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Limits
 from workloads.serve.loading import Proven, load, read_artifact
 from workloads.serve.state import Saved, State, Target
+from workloads.serve.trust import Noted, Trust
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -87,9 +88,11 @@ class Repository:
     """
 
     def __init__(
-        self, store: Blobs, cache: Cache, state: State, limits: Limits, metrics: Metrics, executor: Executor
-    ) -> None:
+        self, store: Blobs, cache: Cache, state: State, limits: Limits, metrics: Metrics, executor: Executor,
+        *, trust: Trust | None = None,
+    ) -> None:  # fmt: skip
         self._store = store
+        self._trust = trust or Trust()
         self._cache = cache
         self._state = state
         self._limits = limits
@@ -121,6 +124,7 @@ class Repository:
         for saved in self._state.load():
             slot = self._slots[saved.name] = Slot()
             try:
+                await self._run(self._trust.demand_again, self._store, saved.target, saved.proof)
                 proven = await self._in_thread(saved)
             except TrunklineError as error:
                 self._note_failure(slot, saved.name, saved.target, error)
@@ -131,7 +135,8 @@ class Repository:
         """Serve ``target``; returns when it does. What serves now goes on until then, and whenever this fails.
 
         The same load asked for twice at once is one load, and a load outlives the client that asked for it. Raises
-        Stalled ``ArtifactMissing``, ``LoadFailed``, ``SelfTestFailed``; CorruptArtifact; Transient.
+        Stalled ``ArtifactMissing``, ``SignatureMissing``, ``SignatureInvalid``, ``LoadFailed``, ``SelfTestFailed``;
+        CorruptArtifact; Transient.
         """
         task = self._asked.get((name, target))
         if task is None:
@@ -164,8 +169,8 @@ class Repository:
             if slot.failed_file != target.file:
                 slot.failed_file, slot.failure = None, ""
             try:
-                artifact = await self._run(read_artifact, self._store, target)
-                saved = Saved(name=name, target=target, artifact=artifact, previous=_previous(slot))
+                artifact, proof = await self._run(self._look_up, target)
+                saved = Saved(name=name, target=target, artifact=artifact, previous=_previous(slot), proof=proof)
                 slot.incoming = saved
                 proven = await self._in_thread(saved)
                 # On disk first: killed in between, a restart serves the new one, which has proved itself.
@@ -185,11 +190,20 @@ class Repository:
             msg = f"file {served.file} was made from weights {made}, not {asked}"
             raise Stalled("CorruptArtifact", msg)
         if target != saved.target:
-            renumbered = saved.model_copy(update={"target": target})
+            # Unsigned, this needs no store: nothing but a number changes.
+            proof = (await self._run(self._look_up, target))[1] if self._trust.keys else {}
+            renumbered = saved.model_copy(update={"target": target, "proof": proof})
             await self._run(self._state.save, renumbered)
             slot.saved, served.target = renumbered, target
             self._metrics.serve(saved.name, target, lambda: served.batcher.depth)
         slot.failed_file, slot.failure = None, ""
+
+    def _look_up(self, target: Target) -> tuple[ArtifactRecord, dict[str, str]]:
+        """Give what the store says about a target, and the texts by which that is proved."""
+        records = Noted(self._store)
+        artifact = read_artifact(records, target)
+        self._trust.demand(records, target)
+        return artifact, records.texts if self._trust.keys else {}
 
     async def _in_thread(self, saved: Saved) -> Proven:
         return await self._run(load, saved.artifact, self._cache, self._limits)

@@ -20,7 +20,9 @@ HOPELESS_EXIT = 10
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between two tries."""
 
-_HOPELESS = frozenset({"ArtifactMissing", "CorruptArtifact", "LoadFailed", "SelfTestFailed"})
+_HOPELESS = frozenset({
+    "ArtifactMissing", "CorruptArtifact", "LoadFailed", "SelfTestFailed", "SignatureInvalid", "SignatureMissing",
+})  # fmt: skip
 """Verdicts on the file itself; everything else is trouble around it, which may pass."""
 
 log = logging.getLogger(__name__)

@@ -41,6 +41,8 @@ class Saved(BaseModel):
     artifact: ArtifactRecord
     previous: list[Digest] = []
     """Files of the version before this one, which stay in the cache."""
+    proof: dict[str, str] = {}
+    """Records of the store by which it was proved that a trusted key signed it: key to text."""
 
     def digests(self) -> list[str]:
         """Give all files that serving needs."""
