@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
+from adapters.checkout import Checkout
 from adapters.git_environment import check_path, printable, sanitise
 from adapters.repository import Repository
 from specs.errors import InvalidManifest, Problem
@@ -61,7 +62,7 @@ class GitSource:
     ModelSpec are nobody's business, even where they are no YAML (templates).
     """
 
-    def __init__(self, repository: Repository, *, prefix: str = "") -> None:
+    def __init__(self, repository: Repository | Checkout, *, prefix: str = "") -> None:
         self._repository = repository
         self._prefix = check_path(prefix.strip("/")) if prefix.strip("/") else ""
         self._head = ""

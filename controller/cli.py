@@ -16,13 +16,18 @@ COMMANDS = {
     "init": ("controller.commands.init", "init"),
     "check": ("controller.commands.check", "check"),
     "plan": ("controller.commands.plan", "plan"),
+    "ci": ("controller.commands.ci", "ci"),
     "agent": ("controller.commands.agent", "agent"),
     "down": ("controller.commands.agent", "down"),
     "logs": ("controller.commands.jobs", "logs"),
     "retry": ("controller.commands.jobs", "retry"),
     "status": ("controller.commands.status", "status"),
     "history": ("controller.commands.history", "history"),
+    "why": ("controller.commands.lineage", "why"),
+    "verify-history": ("controller.commands.verify_history", "verify_history"),
+    "bom": ("controller.commands.bom", "bom"),
     "deny": ("controller.commands.deny", "deny"),
+    "reproduce": ("controller.commands.reproduce", "reproduce"),
     "pr": ("controller.commands.pulls", "pulls"),
     "data": ("controller.commands.data", "data"),
     "keys": ("controller.commands.signing", "keys"),
@@ -64,6 +69,7 @@ def cli() -> None:
     Start here:    trunkline init, then put a ModelSpec into the repository
     Every day:     trunkline status, trunkline pr list, trunkline history MODEL
     Before merge:  trunkline check FILE, trunkline plan --pr N
+    Afterwards:    trunkline history, trunkline why DIGEST, trunkline verify-history
     In a cluster:  trunkline kube status, trunkline kube why MODEL
     """
 
@@ -71,9 +77,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; errors are one clear paragraph, never a traceback."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        # In this mode click gives the code of a command that ended early back, and None for one that just ended.
+        sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
+from pydantic import ValidationError
+
+from adapters.checkout import Checkout
+from adapters.git_changes import merge_base
+from adapters.repository import Repository
 from adapters.source_git import GitSource
-from controller.wiring import App
+from adapters.store import Store
+from reconcilers.consequence import Consequence, DataChange
+from reconcilers.estimate import Estimate, past, training_time
 from reconcilers.forecast import Forecast, forecast
+from reconcilers.imagined import converged, without_expectations
 from reconcilers.observe import Observer, Shared
-from reconcilers.ports import Forge, Repository, Store
+from specs.dataset_diff import DatasetDifference, difference
 from specs.diff import changes, describe
+from specs.digests import digest_bytes
 from specs.errors import Problem
-from specs.facts import JobState, ServingState, ServingTarget, SourcedSpec
+from specs.facts import JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
 from specs.manifest import parse
 from specs.modelspec import ModelKey, Spec
 from specs.names import serving_name
 from specs.placement import Placement
+from specs.records import DatasetManifest, RunRecord, dataset_key
 from specs.workorders import AnyOrder
+
+_RUNS_READ = 500
+"""Records of earlier runs that are looked at for an estimate."""
 
 
 @dataclass(frozen=True)
-class Consequence:
-    """What merging means for one model."""
+class View:
+    """What is looked at: a repository, and where there is one its store and what people decided on proposals."""
 
-    key: ModelKey
-    change: str
-    """``added``, ``changed``, ``removed`` or ``unchanged``."""
-    lines: tuple[str, ...]
-    """The change of the file, as people would say it."""
-    forecast: Forecast
+    git: Repository | Checkout
+    store: Store | None = None
+    prefix: str = ""
+    pulls: Mapping[ModelKey, tuple[PullRequest, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Models:
+    """All models of one commit."""
+
+    specs: Mapping[ModelKey, tuple[SourcedSpec, Spec]]
+    broken: frozenset[ModelKey]
+    """Those whose file is wrong, by name only."""
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What merging means."""
+
+    before: Models
+    after: Models
+    consequences: tuple[Consequence, ...]
 
 
 class _NoJobs:
@@ -45,11 +78,11 @@ class _NoJobs:
 class _AsReleased:
     """A port for servers in a world where the old release serves."""
 
-    def __init__(self, states: dict[str, ServingState]) -> None:
-        self._states = states
+    def __init__(self, state: ServingState | None) -> None:
+        self._state = state
 
     def state(self, name: str) -> ServingState | None:
-        return self._states.get(name)
+        return self._state
 
     def roll_out(self, target: ServingTarget) -> ServingState:
         raise AssertionError(target)
@@ -58,50 +91,108 @@ class _AsReleased:
         raise AssertionError(name)
 
     def names(self) -> Sequence[str]:
-        return list(self._states)
+        return []
 
 
-def consequences(app: App, base: str, head: str, now: float) -> tuple[list[Consequence], tuple[Problem, ...]]:
-    """Compare two commits and say what merging the second means, model by model; and what is wrong in it."""
-    app.repository.fetch()
-    base, head = app.repository.resolve(base), app.repository.resolve(head)
-    before, _, _ = _specs(app, app.repository.merge_base(base, head) or base)
-    after, broken, problems = _specs(app, head)
+def consequences(view: View, base: str, head: str, now: float) -> Answer:
+    """Compare two commits (full names) and say what merging the second means, model by model.
+
+    Without a store the files alone are asked, in an imagined world. Stalled where the commits have nothing in common.
+    """
+    before = _models(view, merge_base(view.git, base, head))
+    after = _models(view, head)
     found = []
-    for key in sorted((before.keys() | after.keys()) - broken):  # what serves for a broken one goes on serving
-        old, new = before.get(key), after.get(key)
+    for key in sorted((before.specs.keys() | after.specs.keys()) - after.broken):  # a broken one goes on serving
+        old, new = before.specs.get(key), after.specs.get(key)
         if new is None:
-            found.append(Consequence(key, "removed", (), Forecast(("stops serving",))))
+            path = old[0].path if old else ""
+            found.append(Consequence(key, "removed", (), Forecast(("stops serving",)), path))
             continue
         lines = tuple(describe(changes(old[1], new[1]))) if old else ()
-        if old and not lines:
-            continue
-        told = _forecast(app.store, app.repository, app.forge, new, old[1] if old else None, now)
-        found.append(Consequence(key, "changed" if old else "added", lines, told))
-    return found, problems
+        if lines or not old:
+            found.append(_consequence(view, new, old[1] if old else None, lines, now))
+    return Answer(before, after, tuple(found))
 
 
-def _specs(
-    app: App, commit: str
-) -> tuple[dict[ModelKey, tuple[SourcedSpec, Spec]], frozenset[ModelKey], tuple[Problem, ...]]:
+def _consequence(
+    view: View, new: tuple[SourcedSpec, Spec], old: Spec | None, lines: tuple[str, ...], now: float
+) -> Consequence:
+    sourced, spec = new
+    told = _forecast(view, sourced, spec, old, now)
+    trains = {"trains", "retrains"} & set(told.effects)
+    data = tuple(_data_changes(view.store, old, spec)) if old else ()
+    training = _estimate(view, sourced, spec) if trains else None
+    return Consequence(sourced.key, "changed" if old else "added", lines, told, sourced.path, data, training)
+
+
+def _models(view: View, commit: str) -> Models:
     """Read all models of a commit; those whose file is broken by name only; and what is wrong."""
-    source = GitSource(app.repository, prefix=app.settings.prefix)
+    source = GitSource(view.git, prefix=view.prefix)
     source.read(commit)
     keys = source.keys()
     every = [sourced for key in keys if (sourced := source.get(key)) is not None]
     found = {each.key: (each, parse(each.text, each.path, each.key).model.spec) for each in every}
-    return found, frozenset(source.broken), tuple(source.problems)
+    return Models(found, frozenset(source.broken), tuple(source.problems))
 
 
-def _forecast(
-    store: Store, repository: Repository, forge: Forge, new: tuple[SourcedSpec, Spec], old: Spec | None, now: float
-) -> Forecast:
-    sourced, spec = new
-    states = {}
+def _forecast(view: View, sourced: SourcedSpec, spec: Spec, old: Spec | None, now: float) -> Forecast:
+    state = None
     if old is not None and old.release is not None and old.serving is not None:
-        name, file = serving_name(*sourced.key), old.release.exports.get(old.serving.export)
-        states[name] = ServingState(name, True, old.release.version, file)
-    observer = Observer(store, repository, forge, _NoJobs(), _AsReleased(states))
-    pulls = observer.share().pulls  # what people decided before counts
-    observed = observer.observe(sourced, spec, Shared(sourced.head, pulls, {}))
-    return forecast(sourced.key, spec, observed, now, again=old is not None)
+        file = old.release.exports.get(old.serving.export)
+        state = ServingState(serving_name(*sourced.key), True, old.release.version, file)
+    again = old is not None
+    if view.store is None:
+        world = converged(sourced, old, spec, state)
+        return forecast(sourced.key, without_expectations(spec), world, now, again=again, blind=True)
+    unasked: Any = None  # what all models share is handed in, so neither repository nor forge is asked
+    observer = Observer(view.store, unasked, unasked, _NoJobs(), _AsReleased(state))
+    observed = observer.observe(sourced, spec, Shared(sourced.head, view.pulls, {}))
+    return forecast(sourced.key, spec, observed, now, again=again)
+
+
+def _data_changes(store: Store | None, old: Spec, new: Spec) -> Iterator[DataChange]:
+    for name in ("train", "golden"):
+        one, other = (getattr(spec.data, name) for spec in (old, new))
+        before, after = (source.digest or "" if source else "" for source in (one, other))
+        if before != after:
+            yield DataChange(name, before, after, _difference(store, before, after) if store else None)
+
+
+def _difference(store: Store, before: str, after: str) -> DatasetDifference | None:
+    old, new = (_manifest(store, digest) for digest in (before, after))
+    return difference(old, new) if old and new else None
+
+
+def _manifest(store: Store, digest: str) -> DatasetManifest | None:
+    """Give a data set's manifest; None where the store has none that fits, which the forecast tells."""
+    if not digest.startswith("sha256:"):
+        return None
+    data = store.read(dataset_key(digest))
+    try:
+        return DatasetManifest.decode(data) if data is not None and digest_bytes(data) == digest else None
+    except ValidationError:
+        return None
+
+
+def _estimate(view: View, sourced: SourcedSpec, spec: Spec) -> Estimate:
+    """Estimate from the store's runs, and from those whose evidence is in the repository."""
+    known = {run.inputs_digest: run for run in _runs(view, sourced)}
+    times = [found for run in known.values() if (found := past(run)) is not None]
+    return training_time(sourced.key, spec, times)
+
+
+def _runs(view: View, sourced: SourcedSpec) -> Iterator[RunRecord]:
+    keys = view.store.list("runs/")[:_RUNS_READ] if view.store else []
+    for text in (view.store.read(key) for key in keys if view.store):
+        with suppress(ValidationError):
+            yield RunRecord.decode(text or b"")
+    yield from _runs_in_git(view.git, sourced)
+
+
+def _runs_in_git(git: Repository | Checkout, sourced: SourcedSpec) -> Iterator[RunRecord]:
+    folder = "evidence/{}.{}".format(*sourced.key)
+    entries = git.entries(sourced.head, folder)
+    blobs = git.blobs(e.sha for path, e in entries.items() if e.plain and path.endswith("/evidence.json"))
+    for text in blobs.values():
+        with suppress(ValueError, TypeError, KeyError):  # whatever a person wrote there
+            yield RunRecord.model_validate(json.loads(text)["run"])

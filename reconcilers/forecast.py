@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reconcilers.actions import Action, Propose, RollOut, StartJob, Withdraw
-from reconcilers.context import Verdict
+from reconcilers.context import Context, Verdict
 from reconcilers.limits import Crowd
 from reconcilers.observed import Observed
 from reconcilers.plan import plan
+from reconcilers.promotion import is_released
 from reconcilers.proposals import was_decided
 from specs.digests import digest_of, short
 from specs.facts import ServingState
@@ -39,28 +40,34 @@ class Forecast:
         return f"nothing while suspended; without that: {text}" if self.suspended else text
 
 
-def forecast(key: ModelKey, spec: Spec, observed: Observed, now: float, *, again: bool = False) -> Forecast:
+def forecast(
+    key: ModelKey, spec: Spec, observed: Observed, now: float, *, again: bool = False, blind: bool = False
+) -> Forecast:
     """Say what reconciling ``spec`` in this world leads to, up to the question that only measuring answers.
 
     ``again`` chooses the words: what a model had before is done *again* (retrains, re-exports). Jobs go well; open
-    proposals are left out, since what is being asked about may be one of them.
+    proposals are left out, since what is being asked about may be one of them. ``blind`` is for a world that is
+    imagined altogether: then no number is known, and every gate is a question.
     """
     effects: list[str] = []
     decided_before = tuple(p for p in observed.proposals if was_decided(p))
     world = replace(observed, jobs={}, proposals=decided_before, branches={}, leftovers={}, crowd=Crowd())
-    imagined, judged = False, bool(spec.gates) or any(export.parity for export in spec.exports)
+    imagined, judged = blind, bool(spec.gates) or any(export.parity for export in spec.exports)
     stopped = ""
     for _ in range(_ROUNDS):
         decided = plan(key, spec, world, now)
         asked = imagined and judged and decided.step(Type.GATES_PASSED) is not None
+        asked = asked and not (blind and decided.intended)  # what is not about the candidate comes first
         stops = [step for step in decided.steps if step.verdict is Verdict.STOP]
         stopped = "; ".join(step.message for step in stops if not (asked and step.type is Type.GATES_PASSED))
+        if asked and blind and is_released(Context(key, spec, world, now)):
+            return Forecast(_told(effects), (), stopped, spec.suspend)
         if asked:
             effects.append("then the gates decide whether a release is proposed")
             return Forecast(_told(effects), _gate_lines(spec), stopped, spec.suspend)
         for action in decided.intended:
             effects.append(_phrase(action, spec, again=again))
-            world = _assume(world, action)
+            world = assume(world, action)
         imagined = imagined or any(isinstance(action, StartJob) for action in decided.intended)
         if not decided.intended or any(isinstance(action, Propose) for action in decided.intended):
             break
@@ -107,7 +114,7 @@ def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
 _IMAGINED = "imagined"
 
 
-def _assume(world: Observed, action: Action) -> Observed:
+def assume(world: Observed, action: Action) -> Observed:
     """Give the world after an action went well."""
     if isinstance(action, RollOut):
         target = action.target

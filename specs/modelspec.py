@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from specs.base import Name, Section
+from specs.base import Args, Name, Section
 from specs.data import Data
 from specs.digests import digest_of
 from specs.exports import Export, Gate
@@ -101,17 +101,22 @@ class Spec(Section):
 
     @property
     def image_size(self) -> int | list[int] | None:
-        """``imgsz`` of training, which evaluation and export share; None means the trainer's default.
+        """``imgsz`` of training, which evaluation and export share; None means the trainer's default."""
+        return image_size(self.training.args)
 
-        None also for what is no size at all: the trainer refuses that, so nothing ever comes of it.
-        """
-        size = self.training.args.get("imgsz")
-        if isinstance(size, list):
-            sides = [side for side in size if isinstance(side, int) and not isinstance(side, bool)]
-            return sides if len(sides) == len(size) > 0 else None
-        if isinstance(size, float) and size.is_integer():
-            return int(size)
-        return size if isinstance(size, int) and not isinstance(size, bool) else None
+
+def image_size(args: Args) -> int | list[int] | None:
+    """Give ``imgsz`` of training arguments.
+
+    None also for what is no size at all: the trainer refuses that, so nothing ever comes of it.
+    """
+    size = args.get("imgsz")
+    if isinstance(size, list):
+        sides = [side for side in size if isinstance(side, int) and not isinstance(side, bool)]
+        return sides if len(sides) == len(size) > 0 else None
+    if isinstance(size, float) and size.is_integer():
+        return int(size)
+    return size if isinstance(size, int) and not isinstance(size, bool) else None
 
 
 class Metadata(Section):

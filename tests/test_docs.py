@@ -81,11 +81,11 @@ def test_commands_in_the_readme_exist() -> None:
     known = _commands(cli)
     told = set()
     for page in _pages():
-        told |= set(re.findall(r"trunkline ((?:pr |data |keys |kube )?[a-z]+)((?: [^\n`#|]*)?)", page.read_text()))
+        told |= set(re.findall(r"trunkline ((?:pr |data |keys |kube )?[a-z-]+)((?: [^\n`#|]*)?)", page.read_text()))
     names = {name for name, _ in told if name.split()[0] in known or name in known}
     assert {"init", "check", "plan", "agent", "status", "history", "pr merge", "data add", "logs"} <= names
     readme = (ROOT / "README.md").read_text()
-    typed = r"(?:^\| `|^\$ )trunkline ((?:pr |data |kube )?[a-z]+)([^\n`#]*)"
+    typed = r"(?:^\| `|^\$ )trunkline ((?:pr |data |kube )?[a-z-]+)([^\n`#]*)"
     for name, rest in re.findall(typed, readme, re.MULTILINE):
         assert name in known, name
         options = {word for parameter in known[name].params for word in parameter.opts}
@@ -96,7 +96,7 @@ def test_every_command_is_in_the_readme() -> None:
     """A command that the README does not name is one that nobody finds."""
     readme = (ROOT / "README.md").read_text()
     for name in _commands(cli):
-        assert name.split()[-1] in re.findall(r"[a-z]+", readme), name
+        assert name.split()[-1] in re.findall(r"[a-z-]+", readme), name
 
 
 def test_the_example_is_a_modelspec() -> None:

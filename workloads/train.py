@@ -13,7 +13,7 @@ from specs.digests import digest_of
 from specs.errors import Stalled
 from specs.records import Epoch, RunRecord, run_key
 from specs.workorders import TrainOrder
-from workloads import dataset, models, pictures
+from workloads import dataset, models, pictures, weights
 from workloads.arguments import check_training
 from workloads.environment import cache, describe
 from workloads.errors import Hopeless
@@ -133,7 +133,9 @@ def _epochs(path: Path) -> list[Epoch]:
 
 
 def _store_weights(store: Store, trainer: Any) -> str:
-    return store.put_blob(trainer.best if trainer.best.exists() else trainer.last)
+    path = trainer.best if trainer.best.exists() else trainer.last
+    weights.settle(path)
+    return store.put_blob(path)
 
 
 def _store_files(store: Store, folder: Path, scratch: Path) -> dict[str, str]:

@@ -2,56 +2,46 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import asdict
 
 import click
-from rich.text import Text
 
-from controller import wiring
-from controller.console import as_json, console, pick, print_json, settings
-from controller.releases import ReleaseEvent, releases
-from specs.digests import short
-from specs.errors import Stalled
+from controller.console import console, print_json, settings
+from controller.history_text import as_csv, as_markdown, block
+from controller.past import told
+from reconcilers.releases import Row, row
 
 
 @click.command()
-@click.argument("model")
-@as_json
-def history(model: str, json_: bool) -> None:
-    """Tell the releases of MODEL, from git alone.
+@click.argument("model", required=False)
+@click.option("--format", "format_", type=click.Choice(["table", "md", "csv", "json"]), default="table",
+              show_default=True, help="For a terminal, a page, a spreadsheet or a program.")  # fmt: skip
+@click.option("--json", "format_", flag_value="json", help="The same as --format json.")
+def history(model: str | None, format_: str) -> None:
+    """Tell every release of MODEL (or of all models), from git alone.
 
-    Every line is a commit on the tracked branch that pinned another release; its evidence is checked against the
-    digest that the release names.
+    Each one is a commit on the tracked branch that pinned another release; its evidence is checked against the
+    digest that the release names. What git cannot tell is unknown: a forge that squashes keeps the number of a pull
+    request, but not who approved it. `trunkline verify-history` proves what is told here.
     """
-    app = wiring.build(settings())
-    app.source.refresh()
-    key = pick(app.source.keys(), model)
-    sourced = app.source.get(key)
-    if sourced is None:
-        raise Stalled("NoSuchModel", f"{key} left the tracked branch")
-    events = releases(app.repository, sourced)
-    if json_:
-        print_json([{**vars(event), "commit": vars(event.commit)} for event in events])
-        return
+    past = told(settings(), model)
+    rows = [row(event) for event in past.events()]
+    if format_ == "json":
+        print_json([asdict(each) for each in rows])
+    elif format_ == "csv":
+        click.echo(as_csv(rows), nl=False)
+    elif format_ == "md":
+        click.echo(as_markdown(rows), nl=False)
+    else:
+        _print({str(key): [each for each in rows if each.model == str(key)] for key in past.keys})
+
+
+def _print(models: dict[str, list[Row]]) -> None:
     out = console()
-    out.print(f"[bold]{key}[/]: {len(events)} releases, oldest first\n")
-    for event in events:
-        out.print(_block(event))
-
-
-def _block(event: ReleaseEvent) -> Text:
-    """Tell one release in two lines: who and when, then from what and how good."""
-    when = datetime.fromtimestamp(event.commit.when, UTC).strftime("%Y-%m-%d %H:%M")
-    who = event.merged_by.partition(" <")[0]
-    pull = f" in #{event.pull_request}" if event.pull_request else ", not by pull request"
-    name = f"v{event.version}" if event.version is not None else "none"
-    story = f"{event.how:<12}{when} UTC  by {who}{pull}, commit {event.commit.sha[:8]}\n"
-    text = Text.assemble((f"{name:<5}", "bold cyan"), story)
-    if event.version is not None:
-        metric = event.metric.removeprefix("metrics/").removeprefix("accuracy_")
-        measured = f"{metric} {event.value:.4g}" if event.value is not None else "not measured"
-        facts = (f"run {short(event.run)[:7]}", f"data {short(event.data)[:7] if event.data else '–'}",
-                 f"from {event.source[:7] or '–'}", measured)  # fmt: skip
-        colour = "green" if event.evidence == "verified" else "red"
-        text.append_text(Text.assemble(" " * 5, "  ".join(facts), "  evidence ", (event.evidence, colour), "\n"))
-    return text
+    if not models:
+        out.print("no models yet")
+    for model, rows in models.items():
+        what = "1 release" if len(rows) == 1 else f"{len(rows)} releases"
+        out.print(f"[bold]{model}[/]: {what}{', oldest first' if len(rows) > 1 else ''}\n")
+        for each in rows:
+            out.print(block(each), soft_wrap=True)

@@ -40,6 +40,7 @@ class Demo:
             self.retrain()
         self.revert()
         self.look_back()
+        self.prove()
 
     def prepare(self) -> None:
         chapter(1, "A repository, a data set, one ModelSpec")
@@ -183,6 +184,20 @@ class Demo:
         self.world.trunkline("history", "digits")
         self.world.wait("nothing is left to do", lambda: self.world.condition("Ready").get("status") == "True", 60)
         self.world.trunkline("status")
+
+    def prove(self) -> None:
+        chapter(9, "Where the bytes come from, and whether all of this is true: from git alone")
+        world, last = self.world, max(self.served)
+        digest = self.served[last - 1]
+        told = world.trunkline("why", digest)
+        assert f"is the export onnx of default/digits v{last - 1}" in told, told
+        assert not set("✗?~") & {line.lstrip(" │├└─")[:1] for line in told.splitlines()}, told
+        proved(f"from the {digest[:19]}… that serves to the pull request that was merged, every step of it")
+        releases = len(json.loads(world.trunkline("history", "--json", show=False)))
+        told = world.trunkline("verify-history", "--deep", "--strict", "--require-pull-request")
+        assert f"{releases} releases in " in told, told
+        assert "nothing is wrong" in told, told
+        proved(f"{releases} changes of the release, each proved anew from what git, store and forge still say")
 
 
 def main() -> int:

@@ -70,6 +70,7 @@ def test_the_list_of_commands_is_all_of_them(tmp_path: Path) -> None:
         (("nonsense",), 2, "No such command"),
         (("pr", "show", "seven"), 2, "not a valid integer"),
         (("check",), 2, "FILES"),
+        (("why", "0123456789ab"), 1, "DigestUnknown"),
     ],
     ids=lambda value: "-".join(value).replace("/", "_") if isinstance(value, tuple) else None,
 )
@@ -82,6 +83,15 @@ def test_exit_codes(place: Path, words: tuple[str, ...], code: int, told: str) -
     if code == 1:
         assert "\n\n" not in done.stderr.strip()
         assert done.stdout == ""
+
+
+def test_what_a_command_finds_is_its_exit_code(place: Path) -> None:
+    """A command that did its work and found something wrong ends with 1 as a process too, whatever it printed."""
+    (place / "bad.yaml").write_text("kind: ModelSpec\n")
+    for words in (("check", "bad.yaml"), ("verify-history", "--since", "0" * 40)):
+        done = process(place, *words)
+        assert (done.returncode, done.stderr) == (1, ""), words
+        assert done.stdout
 
 
 def test_trouble_that_may_pass_is_exit_code_3(place: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from specs.errors import Stalled
+from tests.support.ci_job import ci
 from tests.support.gitrepo import git
 from tests.support.place import FILE, Place
 from tests.support.typed import said, trunkline
@@ -147,3 +149,65 @@ def test_what_was_done_is_not_planned_again(place: Place) -> None:
     told = json.loads(said(place.folder, "plan", "--base", "ahead", "--head", "back", "--json"))
     (model,) = told["models"]
     assert not {effect for effect in model["effects"] if "trains" in effect or "exports" in effect}
+
+
+def test_markdown_for_a_pull_request(place: Place) -> None:
+    """The same answer as a page: what differs in the data, the gates, and how long it took before."""
+    data = place.dataset("ac", ("x", "y"))
+    name = _branch(place, {FILE: place.read().replace(place.dataset("a"), data)})
+    text = said(place.folder, "plan", "--head", name, "--format", "md")
+    for words in (
+        "| `default/digits` | changed | retrains; re-exports onnx;", "1 → 2 images, 1 added, 0 removed",
+        "Time to train: unknown: no earlier run", "floor: metrics/accuracy\\_top1 \\>= 0.9",
+    ):  # fmt: skip
+        assert words in text
+    assert "No store was asked" not in text
+
+
+def test_a_clone_needs_no_settings(place: Place, tmp_path: Path) -> None:
+    """A plain clone is enough; without a store it says what it cannot know, and with one it knows."""
+    _branch(place, {FILE: place.read().replace("epochs: 8", "epochs: 9")})
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(place.hub.path), str(clone))
+    git(clone, "checkout", "-q", "change")
+    text = said(clone, "plan", "--repository", ".", "--base", "main", "--format", "md")
+    assert "retrains" in text
+    assert "No store was asked" in text
+    known = said(tmp_path, "plan", "--repository", "clone", "--base", "main", "--head", "main", "--store",
+                 str(place.folder / "store"))  # fmt: skip
+    assert known == "nothing changes: no ModelSpec differs\n"
+    (tmp_path / "empty").mkdir()
+    result = trunkline(tmp_path, "plan", "--repository", "empty")
+    assert isinstance(result.exception, Stalled)
+    assert result.exception.reason == "NoRepository"
+
+
+def test_what_the_agent_proposes_is_proved(place: Place) -> None:
+    """The real agent's own promotion passes the edit proof, seen from a clone as a CI job sees it."""
+    place.change("epochs: 8", "epochs: 12")
+    pull = place.proposed()
+    git(place.hub.clone, "fetch", "-q", "origin")
+    result = ci(place.hub.clone, {}, "--dry-run", "--json", "--base", "main", "--head", pull.branch)
+    assert result.exit_code == 0, (result.output, result.exception)
+    told = json.loads(result.stdout)
+    assert told["proof"] == "proved"
+    assert "serves v2" not in told["comment"]  # nothing serves in these tests
+    assert "changed by hand" not in told["comment"]
+
+
+def test_continuous_integration_of_the_local_forge(place: Place) -> None:
+    """``ci --pr`` says on the local forge what it says on any other: a comment, and checks on the commit."""
+    before = {pull.number for pull in place.forge().list("")}
+    _branch(place, {FILE: place.read() + "# a note\n"}, "noted")
+    said(place.folder, "pr", "open", "noted")
+    (number,) = {pull.number for pull in place.forge().list("")} - before
+    try:
+        assert "Nothing changes" in said(place.folder, "ci", "--pr", str(number))
+        said(place.folder, "ci", "--pr", str(number))
+        pull = place.forge().get(number)
+        (comment,) = pull.comments
+        assert "Nothing changes" in comment
+        states = {check.name: check.state for check in place.forge().checks(pull.head)}
+        assert states == dict.fromkeys(("trunkline/check", "trunkline/plan", "trunkline/edit"), "success")
+    finally:
+        place.forge().close(number, comment="")
