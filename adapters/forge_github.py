@@ -122,9 +122,11 @@ class GitHubForge:
             raise _no_auto_merge(self.project, number, "the repository does not allow it")
         variables = {"pull": pull["node_id"], "method": method}
         answer = self._client.send("POST", self.graphql, {"query": _MERGE, "variables": variables})
-        errors = "; ".join(str(error.get("message")) for error in (answer or {}).get("errors") or ())
+        errors = (answer or {}).get("errors") or ()
+        if any(error.get("type") == "RATE_LIMITED" for error in errors):
+            raise Transient("ForgeRateLimited", f"{self.graphql} answers no more for now")
         if errors:
-            raise _no_auto_merge(self.project, number, errors)
+            raise _no_auto_merge(self.project, number, "; ".join(str(error.get("message")) for error in errors))
         self._learn({**pull, "auto_merge": {"merge_method": method.lower()}})
 
     # ------------------------------------------------------------------------------------------------- Reviews

@@ -24,7 +24,8 @@ from specs.facts import PullRequest
 
 PAGE = 100
 _MAX_PAGES = 1_000
-_REMEMBERED = 200
+_REMEMBERED, _REMEMBERED_BYTES = 200, 32 * 2**20
+"""Answers that are kept for a 304: so many, of so many bytes together; a page of pull requests may have two million."""
 _WORDS = 300
 _SHORTEST_SECRET = 8
 """Shorter words of a header, as ``Bearer`` and ``Basic``, are none."""
@@ -115,17 +116,24 @@ class ForgeClient:
         headers = {"If-None-Match": known.tag} if known else {}
         answer = self._ask("GET", path, params=dict(parameters), headers=headers)
         if answer.status_code == 304 and known is not None:
+            self._remember(key, known.answer)
             return known.answer
         if answer.status_code != 404 and answer.status_code >= 300:
             raise Refused(answer.status_code, self._words("GET", path, answer))
-        tag = answer.headers.get("ETag")
+        self._remember(key, answer)
+        return answer
+
+    def _remember(self, key: str, answer: httpx.Response) -> None:
+        """Keep an answer that has a tag, as the last one that was asked for; what nobody asked for longest goes."""
         with self._lock:
             self._remembered.pop(key, None)
+            tag = answer.headers.get("ETag")
             if tag and answer.status_code == 200:
                 self._remembered[key] = Remembered(tag, answer)
-                while len(self._remembered) > _REMEMBERED:
-                    self._remembered.popitem(last=False)
-        return answer
+            sizes = [len(each.answer.content) for each in self._remembered.values()]
+            while len(sizes) > _REMEMBERED or sum(sizes) > _REMEMBERED_BYTES:
+                self._remembered.popitem(last=False)
+                del sizes[0]
 
     def _ask(self, verb: str, path: str, **content: Any) -> httpx.Response:
         wait = self._closed_until - self._clock()

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from adapters.artifact_signatures import check_release
 from adapters.forge_local import LocalForge
 from adapters.history_git import GitHistory
 from adapters.repository import Repository
+from adapters.store import Store
 from controller import forges, wiring
 from controller.console import pick
 from controller.settings import Settings
+from controller.vouching import signatures as signatures_of_commits
 from reconcilers.chronicle import Chronicle, Event, chronicle
+from reconcilers.proving_store import Unsigned
+from reconcilers.vetting import flaw
 from specs.errors import Stalled, Transient
 from specs.facts import PullRequest
 from specs.modelspec import ModelKey
@@ -86,3 +91,20 @@ def pulls(
         return None, f"cannot be reached: {error.message}"
     except Stalled:
         return None, NOT_ASKED
+
+
+def unsigned_commits(settings: Settings, past: Past, steps: Iterable[Step]) -> dict[str, str] | None:
+    """Give commit to what is wrong with its signature, where something is; None where none is required."""
+    if not settings.provenance.require_signed:
+        return None
+    signatures = signatures_of_commits(settings, past.repository)
+    found = {step.sha: flaw(signatures.of(step.sha)) for step in steps}
+    return {sha: words for sha, words in found.items() if words}
+
+
+def unsigned_files(settings: Settings, store: Store) -> Unsigned | None:
+    """Give what finds the files of a release that no trusted key signed; None where none is trusted."""
+    trusted = settings.signing.trusted
+    if not trusted:
+        return None
+    return lambda pin: [(c.what, c.file, c.message) for c in check_release(store, pin, trusted) if c.reason]

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adapters import processes
+from adapters.artifact_copy import copy_blobs, copy_dataset
 from adapters.jobs_local import LocalJobs
 from adapters.store import Store
-from adapters.store_copy import copy_blobs, copy_dataset
 from controller.recorded import RecordedRelease
 from reconcilers.reproduction import ExportAgain, Reproduction, compare, export_again
 from specs.digests import short

@@ -15,8 +15,8 @@ from specs.evidence import Evidence
 from specs.records import Record, evaluation_key, export_key, run_key
 from specs.release import Pin
 
-Unsigned = Callable[[Pin], Iterable[tuple[str, str]]]
-"""Gives which files of a release have no signature that counts, and what is wrong with it."""
+Unsigned = Callable[[Pin], Iterable[tuple[str, str, str]]]
+"""Gives which files of a release have no signature that counts: what it is, its digest, and what is wrong."""
 
 
 def prove_store(
@@ -40,9 +40,9 @@ def prove_store(
                 code = Code.ARTIFACT_MISSING if missing else Code.ARTIFACT_CORRUPT
                 mild = missing and digest not in current
                 yield finding(event.moment, code, f"{what} {digest} in the store", problem, warning=mild)
-        for what, problem in unsigned(event.release) if unsigned else ():
-            mild = event.release.weights not in current
-            yield finding(event.moment, Code.NOT_SIGNED, f"{what} signed by a trusted key", problem, warning=mild)
+        for what, file, problem in unsigned(event.release) if unsigned else ():
+            expected = f"{what} {file} signed by a trusted key"
+            yield finding(event.moment, Code.NOT_SIGNED, expected, problem, warning=file not in current)
         evidence = event.proof.evidence if event.proof else None
         if evidence is not None and event.how != "rolled back":
             yield from _records(store, event, evidence)

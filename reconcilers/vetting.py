@@ -94,6 +94,24 @@ def claimed(commit: Commit) -> int | None:
     return int(found[1] or found[2]) if found else None
 
 
+def flaw(signature: Signature) -> str:
+    """Say what is wrong with a commit's signature, empty where nothing is."""
+    match signature.seal:
+        case Seal.GOOD:
+            return ""
+        case Seal.NONE:
+            return "it is not signed"
+        case Seal.INVALID:
+            return "it was altered after it was signed"
+        case Seal.EXPIRED:
+            words = "was not valid when it signed"
+        case Seal.REVOKED:
+            words = "is revoked"
+        case _:
+            words = "is not among the accepted ones"
+    return f"its key {signature.key} {words}" if signature.key else f"its key {words}"
+
+
 def told(source: SourcedSpec) -> str:
     """Say where a spec comes from, in one line for people."""
     commit, arrival = source.changed, source.arrival

@@ -1,7 +1,8 @@
 """The edit proof of a pull request: one that claims to be a proposal of ours changes what its intent allows, no more.
 
-A claim is the branch's name (``trunkline/<intent>/<namespace>.<name>/<key>``) or a ``Trunkline-Intent`` trailer. Who
-pushed it does not matter: the proof is made from what git holds. Pure; contents of files are handed in.
+A claim is the branch's name (``trunkline/<intent>/<namespace>.<name>/<key>``), or one commit with the trailer
+``Trunkline-Intent``. Who pushed it does not matter: the proof is made from what git holds. Pure; contents of files are
+handed in.
 """
 
 from __future__ import annotations
@@ -73,19 +74,23 @@ def judge(change: Changeset, read: Read) -> Proof:
 
 
 def _claim(change: Changeset) -> _Claim | None:
-    """Give what the pull request says it is; UnsafeEdit where branch and commit say different things."""
-    told = [commit for commit in change.commits if commit.trailer("Trunkline-Intent")]
+    """Give what the pull request says it is; UnsafeEdit where branch and commit say different things.
+
+    Several commits say nothing together: somebody collects what was proposed, as a merge queue does.
+    """
     named = parse_branch(change.branch)
     claims = [_Claim(named[0], ModelKey(named[1], named[2]))] if named else []
-    for commit in told if len(change.commits) == 1 or not named else ():
-        intent, model = commit.trailer("Trunkline-Intent"), commit.trailer("Trunkline-Model")
+    if len(change.commits) != 1:
+        return claims[0] if claims else None
+    intent, model = (change.commits[0].trailer(f"Trunkline-{name}") for name in ("Intent", "Model"))
+    if intent:
         namespace, _, name = model.rpartition("/")
-        if intent not in INTENT_FIELDS:
-            raise UnsafeEdit(f"commit {commit.sha[:12]} claims the intent {intent!r}, which does not exist")
         claims.append(_Claim(intent, ModelKey(namespace or "default", name)))
-    if len(change.commits) == 1 and named and not told:
+    elif named:
         raise UnsafeEdit(f"the commit on {change.branch} has no Trunkline-Intent trailer, so Trunkline did not make it")
-    if len(change.commits) == 1 and len(set(claims)) > 1:
+    if intent and intent not in INTENT_FIELDS:
+        raise UnsafeEdit(f"commit {change.commits[0].sha[:12]} claims the intent {intent!r}, which does not exist")
+    if len(set(claims)) > 1:
         said = " and ".join(f"{claim.intent} {claim.key}" for claim in claims)
         raise UnsafeEdit(f"branch and commit claim different things: {said}")
     return claims[0] if claims else None

@@ -13,13 +13,14 @@ from specs.digests import digest_of
 from specs.errors import Stalled
 from specs.records import Epoch, RunRecord, run_key
 from specs.workorders import TrainOrder
-from workloads import dataset, models, pictures, weights
+from workloads import dataset, models, pictures
 from workloads.arguments import check_training
 from workloads.environment import cache, describe
 from workloads.errors import Hopeless
 from workloads.progress import Reporter, now
 from workloads.signing import Signing
 from workloads.watch import Watch, refuse_missing
+from workloads.weights import settle
 
 _DIVERGED = ("nan persisted", "loss nan/inf", "fitness nan/inf", "corrupted with nan")
 
@@ -134,7 +135,7 @@ def _epochs(path: Path) -> list[Epoch]:
 
 def _store_weights(store: Store, trainer: Any) -> str:
     path = trainer.best if trainer.best.exists() else trainer.last
-    weights.settle(path)
+    settle(path)
     return store.put_blob(path)
 
 

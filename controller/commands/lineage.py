@@ -6,6 +6,8 @@ import re
 from dataclasses import asdict
 
 import click
+from rich.console import Group
+from rich.padding import Padding
 from rich.text import Text
 from rich.tree import Tree
 
@@ -101,8 +103,9 @@ def _tree(link: Link) -> Tree:
     return tree
 
 
-def _text(link: Link) -> Text:
+def _text(link: Link) -> Group:
     mark, colour = _MARKS[link.trust]
     name = link.name if link.name.startswith("#") else short(link.name)
-    lines = [f"{link.what} {name}".rstrip(), *([plain(link.detail)] if link.detail else [])]
-    return Text.assemble((f"{mark} ", colour), "\n  ".join(lines), (f"\n  {plain(link.how)}", colour))
+    head = Text.assemble((f"{mark} ", colour), f"{link.what} {name}".rstrip())
+    below = [Text(plain(link.detail))] if link.detail else []
+    return Group(head, *(Padding(line, (0, 0, 0, 2), expand=False) for line in (*below, Text(plain(link.how), colour))))

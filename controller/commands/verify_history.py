@@ -13,7 +13,7 @@ from rich.text import Text
 from controller import wiring
 from controller.console import console, print_json, settings
 from controller.history_text import findings_csv, findings_markdown, plain
-from controller.past import ASKED, NOT_ASKED, Past, pulls, told
+from controller.past import ASKED, NOT_ASKED, Past, pulls, told, unsigned_commits, unsigned_files
 from controller.settings import Settings
 from reconcilers.findings import Finding
 from reconcilers.proving import Demands, Verdict, prove_past, steps_with_releases
@@ -50,10 +50,12 @@ def verify_history(
     found = settings()
     past = told(found, model, whole=True)
     begin = _commit(past, since) if since else ""
-    merged, forge = (None, NOT_ASKED) if offline else pulls(found, steps_with_releases(past.story, begin))
+    steps = steps_with_releases(past.story, begin)
+    merged, forge = (None, NOT_ASKED) if offline else pulls(found, steps)
     demands = Demands(
-        ours=found.author_email, branch=found.branch, since=begin, require_pull_request=require_pull_request,
-        pulls=merged,
+        ours=found.author_email, branch=found.branch, since=begin,
+        require_pull_request=require_pull_request or found.provenance.require_pull_request,
+        pulls=merged, unsigned=unsigned_commits(found, past, steps),
     )  # fmt: skip
     verdict = prove_past(past.story, demands, past.keys[0] if model else None)
     stored, asked = ([], NOT_ASKED) if offline else _store(found, past, begin, deep=deep)
@@ -83,7 +85,9 @@ def _store(found: Settings, past: Past, since: str, *, deep: bool) -> tuple[list
         pins += [release, release.previous if release else None]
     current = frozenset(digest for pin in pins if pin for digest in (pin.weights, *pin.exports.values()))
     try:
-        return list(prove_store(wiring.store(found), events, deep=deep, current=current)), ASKED
+        store = wiring.store(found)
+        unsigned = unsigned_files(found, store)
+        return list(prove_store(store, events, deep=deep, current=current, unsigned=unsigned)), ASKED
     except Transient as error:
         return [], f"cannot be reached: {error.message}"
 

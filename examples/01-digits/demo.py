@@ -186,7 +186,7 @@ class Demo:
         self.world.trunkline("status")
 
     def prove(self) -> None:
-        chapter(9, "Where the bytes come from, and whether all of this is true: from git alone")
+        chapter(9, "Where the bytes come from, and whether all of this is true")
         world, last = self.world, max(self.served)
         digest = self.served[last - 1]
         told = world.trunkline("why", digest)

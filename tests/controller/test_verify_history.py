@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from adapters.artifact_signatures import SigningKey
 from reconcilers.findings import Code
 from specs.errors import Stalled
 from tests.support.gitrepo import git
 from tests.support.place import FILE
 from tests.support.released import Repo
+from tests.support.signers import SshKey
 from tests.support.tampering import TAMPERINGS, merge, nothing
 from tests.support.typed import said, trunkline
 
@@ -116,6 +118,33 @@ def test_since_a_commit_that_nobody_has(story: Repo) -> None:
     result = trunkline(story.folder, "verify-history", "--since", "nowhere")
     assert isinstance(result.exception, Stalled)
     assert result.exception.reason == "BranchMissing"
+
+
+def test_commits_must_be_signed_where_that_is_required(place: Repo, tmp_path: Path) -> None:
+    """What a server would refuse to act on is a finding for every release, also with git alone."""
+    signers = tmp_path / "signers"
+    signers.write_text(SshKey(tmp_path, "ann").allowed())
+    settings = place.folder / "trunkline.toml"
+    settings.write_text(f'{settings.read_text()}\n[provenance]\nrequire_signed = true\nssh_signers = "{signers}"\n')
+    code, told_ = proved(place, "--offline")
+    assert code == 1
+    assert {(each["code"], each["found"]) for each in told_["findings"]} == {("NotSigned", "it is not signed")}
+    assert len({each["commit"] for each in told_["findings"]}) == told_["releases"] == 7
+
+
+def test_files_must_be_signed_where_keys_are_trusted(place: Repo, tmp_path: Path) -> None:
+    """With trusted keys, released files without a signature are findings; signed ones are none any more."""
+    ours = SigningKey.new(tmp_path / "key.pem")
+    settings = place.folder / "trunkline.toml"
+    settings.write_text(f'{settings.read_text()}\n[signing]\ntrusted = ["{ours.public.key}"]\n')
+    code, told_ = proved(place, "--offline")
+    assert (code, told_["findings"]) == (0, [])  # signatures are in the store, which was not asked
+    code, told_ = proved(place)
+    assert code == 1
+    assert {each["code"] for each in told_["findings"]} == {"NotSigned"}
+    said(place.folder, "sign", "digits", "--key", str(tmp_path / "key.pem"))
+    code, told_ = proved(place)
+    assert (code, {each["severity"] for each in told_["findings"]}) == (0, {"warning"})  # what no longer serves
 
 
 def test_a_file_that_moves_is_the_same_model(place: Repo) -> None:

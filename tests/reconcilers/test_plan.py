@@ -214,6 +214,7 @@ NOT_FROM_PLANS = {
     Reason.RETRYING: "trouble while looking or acting, which the summary tells",
     Reason.INTERNAL_ERROR: "a bug, which the host tells",
     Reason.AWAITING_SYNC: "told by a host whose specs come from a cluster, before there is anything to plan",
+    Reason.NOT_BOUND: "likewise, where no repository is bound to the namespace",
     Reason.INVALID_MANIFEST: "told before there is a spec to plan for",
     **dict.fromkeys(
         [Reason.UNSIGNED, Reason.SIGNATURE_INVALID, Reason.SIGNATURE_UNTRUSTED, Reason.SIGNATURE_EXPIRED,

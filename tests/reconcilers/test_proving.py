@@ -42,8 +42,8 @@ def test_files_need_a_signature_where_that_is_asked() -> None:
     release = events[0].release
     assert release is not None
 
-    def unsigned(pin: Pin) -> Iterable[tuple[str, str]]:
-        return [(f"weights {pin.weights}", "no trusted key signed it")]
+    def unsigned(pin: Pin) -> Iterable[tuple[str, str, str]]:
+        return [("weights", pin.weights, "no trusted key signed it")]
 
     for current, warning in ((frozenset({release.weights}), False), (frozenset[str](), True)):
         found = list(prove_store(store, events, deep=False, current=current, unsigned=unsigned))

@@ -241,6 +241,13 @@ def test_another_persons_commit_detaches(studio: Studio) -> None:
     assert sha[:12] in proof.sentences[0]
 
 
+def test_who_collects_proposals_makes_a_change_of_their_own(studio: Studio) -> None:
+    """A branch of another name with several commits claims nothing, although one of them was a proposal."""
+    studio.push(studio.promote(), branch="collected")
+    studio.hub.commit({"README.md": "a word\n"}, "A word", branch="collected")
+    assert studio.judged(studio.seen("collected")).standing is Standing.UNCLAIMED
+
+
 def test_a_merge_of_the_target_detaches(fresh: Studio) -> None:
     """The forge's own button for bringing a branch up to date makes a commit of a person."""
     fresh.push(fresh.promote())
