@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters.git_environment import sanitise
 from adapters.jobs_kubernetes import KubernetesJobs
-from adapters.kubernetes_api import DEPLOYMENT, MODEL_SPEC, Kind, KubernetesApi, Object
+from adapters.kubernetes_api import DEPLOYMENT, KubernetesApi, Object
 from adapters.kubernetes_pods import Owner, PodStyle
 from adapters.provenance_git import GitProvenance
 from adapters.repository import Repository
@@ -24,11 +24,11 @@ from controller.desk import Desk
 from controller.events import Events
 from controller.hooks import Hook, Hooks
 from controller.host import Host
-from controller.informer import Informer
+from controller.informer import Change, Informer
 from controller.lease import Lease
 from controller.metrics import Metrics
 from controller.passes import Passes, Said, StatusSink
-from controller.queue import WorkQueue
+from controller.queue import Priority, WorkQueue
 from controller.settings import BindingSettings, ClusterSettings, Settings, load
 from controller.statuses_kubernetes import ClusterStatuses
 from controller.trunk import Trunk
@@ -71,8 +71,9 @@ def build(
     clock = time.monotonic
     informer = Informer(clock)
     audit = Audit(api, informer, kubernetes.namespaces)
-    bindings = bind(settings, _common(settings, kubernetes, api, informer, audit), metrics, between)
     queue: WorkQueue[ModelKey] = WorkQueue(clock)
+    tell = lambda change: queue.add(change.key, Priority.CHANGE)  # noqa: E731
+    bindings = bind(settings, _common(settings, kubernetes, api, informer, audit, tell), metrics, between)
     desk = Desk(informer, queue, bindings, metrics, clock)
     lease = Lease(api, _own_namespace(kubernetes), _identity(), clock)
     return Host(
@@ -94,18 +95,19 @@ class Common:
 
 
 def _common(
-    settings: Settings, kubernetes: ClusterSettings, api: KubernetesApi, informer: Informer, audit: Audit
-) -> Common:
+    settings: Settings, kubernetes: ClusterSettings, api: KubernetesApi, informer: Informer, audit: Audit,
+    tell: Callable[[Change], None],
+) -> Common:  # fmt: skip
     job_style, serve_style = styles(settings, kubernetes)
     return Common(
         wiring.store(settings),
         KubernetesJobs(api, _owners(informer), job_style),
         KubernetesServers(
             api, _owners(informer), serve_style, network_policies=kubernetes.network_policies,
-            deployments=_deployments(api, informer), took=lambda body: _took(informer, DEPLOYMENT, body),
+            deployments=_deployments(api, informer), took=lambda body: _took(informer, body),
             reachable=audit.reachable,
         ),
-        ClusterStatuses(api, informer, lambda body: _took(informer, MODEL_SPEC, body)),
+        ClusterStatuses(api, informer, tell),
         Events(api, informer).tell,
     )  # fmt: skip
 
@@ -162,9 +164,12 @@ def _webhooks(
     return Webhooks(kubernetes.webhook_port, Hooks(list(hooks.values())), metrics.webhook) if hooks else None
 
 
-def _took(informer: Informer, kind: Kind, body: Object) -> None:
-    """Take in what we wrote ourselves, so that it is known at once, and no news when the watch tells of it."""
-    informer.saw(kind, "MODIFIED", body)
+def _took(informer: Informer, body: Object) -> None:
+    """Take in a Deployment that we wrote, so that it is known at once, and no news when the watch tells of it.
+
+    What came with it is not lost: a model that was acted on is looked at again soon.
+    """
+    informer.saw(DEPLOYMENT, "MODIFIED", body)
 
 
 def _kubernetes(settings: Settings) -> ClusterSettings:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from adapters.kubernetes_api import MODEL_SPEC, KubernetesApi, Object
-from controller.informer import Informer
+from adapters.kubernetes_api import MODEL_SPEC, KubernetesApi
+from controller.informer import Change, Informer
 from specs.errors import Transient
 from specs.modelspec import ModelKey
 from specs.status import ModelStatus
@@ -16,11 +16,11 @@ from specs.status import ModelStatus
 class ClusterStatuses:
     """Keeps status in the ModelSpec's ``status``, which this controller owns as a whole."""
 
-    def __init__(self, api: KubernetesApi, informer: Informer, taken: Callable[[Object], None]) -> None:
-        """``taken`` is given the object as it is after a write, so that our own change is no news."""
+    def __init__(self, api: KubernetesApi, informer: Informer, tell: Callable[[Change], None]) -> None:
+        """``tell`` is told where the answer to a write shows a spec that no watch has told of yet."""
         self._api = api
         self._informer = informer
-        self._taken = taken
+        self._tell = tell
 
     def read(self, key: ModelKey) -> ModelStatus:
         """Give the last status, marked with the generation that is being looked at now."""
@@ -42,7 +42,11 @@ class ClusterStatuses:
             if error.reason == "KubernetesConflict":  # deleted meanwhile; the watch will say so
                 raise Transient("ModelGone", f"{key} was deleted, or is another object now") from error
             raise
-        self._taken(written)
+        # Our own change is taken in at once, so that it is no news when the watch tells of it. A spec that somebody
+        # changed meanwhile comes with it: then the watch will bring nothing newer, and nobody else would tell.
+        change = self._informer.saw(MODEL_SPEC, "MODIFIED", written)
+        if change is not None and change.desired:
+            self._tell(change)
         return True
 
 
