@@ -72,7 +72,10 @@ def build(
     informer = Informer(clock)
     audit = Audit(api, informer, kubernetes.namespaces)
     queue: WorkQueue[ModelKey] = WorkQueue(clock)
-    tell = lambda change: queue.add(change.key, Priority.CHANGE)  # noqa: E731
+
+    def tell(change: Change) -> None:
+        queue.add(change.key, Priority.CHANGE)
+
     bindings = bind(settings, _common(settings, kubernetes, api, informer, audit, tell), metrics, between)
     desk = Desk(informer, queue, bindings, metrics, clock)
     lease = Lease(api, _own_namespace(kubernetes), _identity(), clock)

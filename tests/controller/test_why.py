@@ -90,3 +90,14 @@ def test_advice_fits_the_reason() -> None:
     refused = ("SourceVerified", "False", "NotInGit", "not in the history")
     answer = why(KEY, model(("Ready", "False", "NotInGit", "x"), refused), [], [])
     assert answer.advice == ("change the model by pull request, or undo the change that was made in the cluster",)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [("ProposalLimit", "max_open"), ("ProposalPaused", "opens it again"), ("ProposalRetargeted", "tracked branch")],
+)
+def test_advice_about_proposals(reason: str, words: str) -> None:
+    """Who waits for a proposal learns whether there is anything to do, and what."""
+    stuck = model(("Ready", "True", "AsDesired", ""), ("Proposed", "False", reason, "it waits"))
+    (advice,) = why(KEY, stuck, [], []).advice
+    assert words in advice
