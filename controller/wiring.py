@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ def build(settings: Settings) -> App:
         forge=forges.forge(settings),
         jobs=LocalJobs(
             settings.state, settings.store, command=settings.workload_command,
-            max_parallel=settings.parallel_jobs, environment=settings.signing.for_jobs,
+            max_parallel=settings.parallel_jobs, environment=settings.job_environment(os.environ),
         ),
         servers=LocalServers(
             settings.state, settings.store, command=settings.server_command, host=settings.host,

@@ -79,9 +79,19 @@ class Context:
 
     @cached_property
     def golden(self) -> str | None:
-        """Digest of the golden set's manifest; None while it is not pinned, or of a kind that has no manifest."""
-        source = self.spec.data.golden
-        return source.uri.digest if source and source.uri else None
+        """Digest of the golden set's manifest; None while that is not known."""
+        source, fact = self.spec.data.golden, self.observed.golden
+        if source is None or source.in_store:
+            return source.digest if source else None
+        return fact.digest if fact is not None and fact.manifest is not None else None
+
+    @property
+    def dataset(self) -> str | None:
+        """Digest of the training data's manifest; None while that is not known."""
+        source, fact = self.spec.data.train, self.observed.train
+        if source.in_store:
+            return source.digest
+        return fact.digest if fact is not None and fact.manifest is not None else None
 
     @cached_property
     def export_digests(self) -> dict[str, str]:

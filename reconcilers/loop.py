@@ -12,7 +12,7 @@ from reconcilers.limits import Limits
 from reconcilers.observe import Observer, Shared
 from reconcilers.observed import Observed
 from reconcilers.plan import Plan, plan
-from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
+from reconcilers.ports import DataSources, Forge, Jobs, Repository, Servers, Store
 from reconcilers.summary import refused_status, summarize, trouble_status
 from reconcilers.vetting import Objection, Vetting
 from specs.errors import Transient, TrunklineError
@@ -36,6 +36,8 @@ class Ports:
     servers: Servers
     vetting: Vetting = field(default_factory=Vetting)
     """What is required of commits, and who is asked about them."""
+    data: DataSources | None = None
+    """Where data sets outside the store are named; None where nobody can be asked."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconcilers.limits import Crowd
+from specs.data import Source
+from specs.data_records import DifferenceRecord, ImportRecord, ValidationRecord
+from specs.experiment_records import TrackRecord, TuningRecord
 from specs.facts import JobState, ProposalState, ServingState, SourcedSpec
-from specs.records import ArtifactRecord, ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord, RunRecord
+from specs.records import (
+    ArtifactRecord,
+    ComparisonRecord,
+    DatasetManifest,
+    EvaluationRecord,
+    ExportRecord,
+    Progress,
+    RunRecord,
+)
 
 
 @dataclass(frozen=True)
@@ -15,9 +26,24 @@ class DatasetFact:
     """A data set as the store knows it: there, or not there with a reason and a sentence."""
 
     digest: str
+    """Of the manifest; where that is not known yet, the one that git names."""
     manifest: DatasetManifest | None = None
     reason: str = ""
     message: str = ""
+    imported: ImportRecord | None = None
+    """How it came into the store, where its source is elsewhere."""
+
+
+@dataclass(frozen=True)
+class NewerData:
+    """A version of the training data that is newer than the one that git names."""
+
+    source: Source
+    """As it would be pinned."""
+    fact: DatasetFact
+    difference: DifferenceRecord | None = None
+    validation: ValidationRecord | None = None
+    """Of it and the golden set."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +57,16 @@ class Observed:
     golden: DatasetFact | None = None
     shared_pictures: tuple[str, ...] = ()
     """Golden pictures that are in the training data as well, by path in golden. Counted once, not in every plan."""
+    resolved: Mapping[str, Source] = field(default_factory=dict)
+    """Field (``spec.data.train``) to what its bare reference stands for now."""
+    newer: NewerData | None = None
+    validation: ValidationRecord | None = None
+    """Of training data and golden set."""
+    tuning: TuningRecord | None = None
+    tracked: TrackRecord | None = None
+    """Mirror of the candidate's run."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """By the name of a job that runs."""
     runs: Mapping[str, RunRecord] = field(default_factory=dict)
     """By inputsDigest."""
     evaluations: Mapping[tuple[str, str], EvaluationRecord] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder,
 def training(ctx: Context) -> Iterator[AnyOrder]:
     """Give the training, unless a record (of success or failure) is there."""
     if ctx.run is None:
-        yield train_order(ctx.key, ctx.spec, ctx.observed.source.changed.sha)
+        yield train_order(ctx.key, ctx.spec, ctx.observed.source.changed.sha, ctx.dataset)
 
 
 def export_record(ctx: Context, export: Export) -> ExportRecord | None:

@@ -6,6 +6,7 @@ said to do is what it does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from reconcilers.actions import Action, DeleteBranch, Propose
@@ -24,6 +25,10 @@ from specs.status import Reason
 
 LINE = (plan_data, plan_training, plan_evaluation, plan_exports, plan_gates, plan_promotion)
 """The production line of a candidate, in order; the first step that is not done ends it."""
+
+
+ASIDES: tuple[Callable[[Context, tuple[Step, ...]], Step | None], ...] = ()
+"""What goes on beside the line, once it has got as far as it gets; None where there is nothing to say about it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def plan(key: ModelKey, spec: Spec, observed: Observed, now: float) -> Plan:
         steps = (verified, rollout, rollback, *line)
     else:  # one question at a time
         steps = (verified, rollout, *(step for step in line if step.type is not Type.PROPOSED), rollback)
+    steps += tuple(step for ask in ASIDES if (step := ask(ctx, steps)) is not None)
     return Plan(_with_sweep(ctx, steps), suspended=spec.suspend)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from specs.data import Source as DataSource
 from specs.errors import Problem
 from specs.facts import (
     Arrival,
@@ -23,6 +24,7 @@ from specs.facts import (
     SourcedSpec,
 )
 from specs.modelspec import ModelKey
+from specs.monitoring import OnData
 from specs.placement import Placement
 from specs.workorders import AnyOrder
 
@@ -173,6 +175,20 @@ class Servers(Protocol):
 
     def names(self) -> Sequence[str]:
         """Give the models that serve now."""
+
+
+class DataSources(Protocol):
+    """Where data sets outside the store are named: git repositories with DVC pointers, the Ultralytics Platform.
+
+    Answers come from a look that is seldom older than a minute; a place that is slow or down holds nobody up but for
+    a moment: Transient ``DataSourceUnreachable``. Stalled where there is no such revision, path or version.
+    """
+
+    def resolve(self, source: DataSource) -> DataSource | None:
+        """Give an unpinned source as it would be pinned now; None where only fetching it tells (``uri``)."""
+
+    def newest(self, source: DataSource, follow: OnData) -> DataSource | None:
+        """Give the newest version of a source, pinned; None where its kind has no versions (``uri``)."""
 
 
 class Source(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -27,6 +27,9 @@ class DvcSource(Section):
     repo_url: Annotated[str, Field(alias="repoURL", min_length=1, max_length=2048)]
     target_revision: Annotated[PlainText, Field(min_length=1, max_length=256)]
     path: Annotated[PlainText, Field(min_length=1, max_length=1024)]
+    """Of a ``.dvc`` file, or of an output that a ``dvc.lock`` names."""
+    remote: Annotated[PlainText, Field(max_length=128)] | None = None
+    """Name of the DVC remote that has the bytes; the repository's default where it is not given."""
     digest: DvcDigest | None = None
 
 
@@ -36,6 +39,7 @@ class PlatformSource(Section):
     uri: Annotated[str, StringConstraints(pattern=r"^ul://[^/\s]+/datasets/[^/\s]+$")]
     version: Annotated[int, Field(ge=1)] | None = None
     digest: PlainText | None = None
+    """The version's content hash, as the Platform gives it."""
 
 
 class Source(Section):
@@ -52,6 +56,20 @@ class Source(Section):
             msg = f"give exactly one of uri, dvc, platform; found {', '.join(given) or 'none'}"
             raise ValueError(msg)
         return self
+
+    @property
+    def kind(self) -> Literal["uri", "dvc", "platform"]:
+        """Which of the three it is."""
+        return "uri" if self.uri else "dvc" if self.dvc else "platform"
+
+    @property
+    def in_store(self) -> bool:
+        """Whether it is in the store already: then its digest is that of its manifest, and nothing is fetched."""
+        return self.uri is not None and self.uri.url.startswith("store://")
+
+    def plain(self) -> dict[str, Any]:
+        """Give it as plain JSON values, in YAML names."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     @property
     def digest(self) -> str | None:

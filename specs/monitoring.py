@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from specs.base import Duration, Fraction, Name, Number, Section
 
@@ -45,11 +45,26 @@ class Require(Section):
     new_labels: Annotated[int, Field(ge=1)] | None = None
 
 
+class OnData(Section):
+    """Where newer versions of the training data appear. Without either field: the data repository's own branch."""
+
+    branch: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    """Branch of the data repository to follow."""
+    tags: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    """Pattern of its tags, such as ``v*``; the highest version counts."""
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> Self:
+        if self.branch is not None and self.tags is not None:
+            raise ValueError("give branch or tags, not both")
+        return self
+
+
 class Triggers(Section):
     """When Trunkline may ask for a retraining, always by pull request."""
 
     on_signal: list[Name | AllOf] | None = None
-    on_data: bool | None = None
+    on_data: bool | OnData | None = None
     schedule: Annotated[str, Field(pattern=r"^\S+ \S+ \S+ \S+ \S+$")] | None = None
     """A cron line of five fields, UTC."""
     require: Require | None = None

@@ -11,6 +11,8 @@ A record, not a job's exit code, says that something happened. Layout of the sto
     artifacts/<file digest>.json                ArtifactRecord
     signatures/<file>/<made from>-<key>.json    Envelope, see specs.signatures
     progress/<job>.json                         Progress; the only thing that is overwritten
+
+``specs.data_records`` and ``specs.experiment_records`` have more.
 """
 
 from __future__ import annotations
@@ -114,6 +116,8 @@ class RunRecord(Record):
     epochs: list[Epoch] = []
     metrics: dict[str, float] = {}
     weights: Digest | None = None
+    dataset: Digest | None = None
+    """Of the DatasetManifest that was trained on; None in old records, where ``inputs.data`` is it."""
     base_model: Digest | None = None
     """Digest of the published weights that a bare name such as ``yolo26n.pt`` stood for when the run began."""
     files: dict[str, Digest] = {}

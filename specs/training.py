@@ -88,6 +88,11 @@ class Tuning(Section):
     max_failed_trial_count: Annotated[int, Field(ge=0)] | None = None
     algorithm: Literal["tpe", "random", "genetic"] | None = None
     trial_args: Args | None = None
+    """Training arguments of trials that differ from ``training.args``, such as fewer epochs."""
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    """Of the whole search; what was found until then is the answer."""
+    nonce: Annotated[PlainText, Field(max_length=64)] = ""
+    """Change it by pull request to search the same space again."""
 
 
 class MLflow(Section):

@@ -10,6 +10,7 @@ from specs.base import Args
 from specs.digests import Digest, canonical, digest_of, short
 from specs.modelspec import ModelKey, Spec, Task
 from specs.names import job_name
+from specs.training import Tracking, Tuning
 
 
 class Order(BaseModel):
@@ -24,7 +25,7 @@ class Order(BaseModel):
 
     def encode(self) -> bytes:
         """Give the canonical JSON text."""
-        return canonical(self.model_dump(mode="json", exclude_none=True))
+        return canonical(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
 class TrainOrder(Order):
@@ -33,7 +34,16 @@ class TrainOrder(Order):
     kind: Literal["train"] = "train"
     inputs_digest: Digest
     inputs: dict[str, Any]
-    """As ``Spec.inputs`` gave them; ``data`` is the digest of a DatasetManifest."""
+    """As ``Spec.inputs`` gave them; ``data`` is the digest that git names."""
+    dataset: Digest | None = None
+    """Digest of the DatasetManifest that ``data`` stands for; None where it is ``data`` itself."""
+    tracking: Tracking | None = None
+    """Where to tell how it goes; nothing that is decided depends on it."""
+
+    @property
+    def manifest(self) -> str:
+        """Digest of the data set's manifest."""
+        return self.dataset or str(self.inputs["data"])
 
     @property
     def job(self) -> str:
@@ -92,7 +102,107 @@ class ExportOrder(Order):
         return job_name("export", self.model, short(digest_of([self.weights, self.export_digest])))
 
 
-AnyOrder = TrainOrder | EvaluateOrder | CompareOrder | ExportOrder
+class ImportOrder(Order):
+    """Fetch a data set from where git says it is, and put it into the store. Leaves an ImportRecord."""
+
+    kind: Literal["import"] = "import"
+    task: Task
+    source: dict[str, Any]
+    """``spec.data.*`` in YAML names: exactly one of ``uri``, ``dvc``, ``platform``; its digest decides."""
+
+    @property
+    def import_digest(self) -> str:
+        """Names the import. The same digest for the same task is the same data set, wherever it comes from.
+
+        What has no digest is looked up once for each commit that asks.
+        """
+        digest = next(iter(self.source.values())).get("digest")
+        what = {"digest": digest} if digest else {"source": self.source, "commit": self.commit}
+        return digest_of({"v": 1, "task": self.task, **what})
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return job_name("import", self.model, short(self.import_digest))
+
+
+class ValidateOrder(Order):
+    """Look at every picture and label before anything is spent on them. Leaves a ValidationRecord."""
+
+    kind: Literal["validate"] = "validate"
+    task: Task
+    train: Digest
+    """Manifest."""
+    golden: Digest | None = None
+    """Manifest; must have nothing in common with ``train``."""
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return job_name("validate", self.model, short(digest_of([self.train, self.golden])))
+
+
+class DiffOrder(Order):
+    """Say and show how two versions of a data set differ. Leaves a DifferenceRecord."""
+
+    kind: Literal["diff"] = "diff"
+    task: Task
+    before: Digest
+    after: Digest
+    """Manifests."""
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return job_name("diff", self.model, short(digest_of([self.before, self.after])))
+
+
+class TrackOrder(Order):
+    """Mirror a finished run to a tracking server. Leaves a TrackRecord."""
+
+    kind: Literal["track"] = "track"
+    inputs_digest: Digest
+    """Of the run."""
+    tracking_uri: str
+    experiment: str
+
+    @property
+    def track_digest(self) -> str:
+        """Names the mirror: which run, where to."""
+        return digest_of([self.inputs_digest, self.tracking_uri, self.experiment])
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return job_name("track", self.model, short(self.track_digest))
+
+
+class TuneOrder(Order):
+    """Search for better training arguments. Leaves TrialRecords and, at the end, a TuningRecord."""
+
+    kind: Literal["tune"] = "tune"
+    tuning_digest: Digest
+    inputs: dict[str, Any]
+    """Of a training, as ``Spec.inputs`` gave them; trials change ``args``."""
+    dataset: Digest | None = None
+    """As in a TrainOrder."""
+    tuning: Tuning
+
+    @property
+    def manifest(self) -> str:
+        """Digest of the data set's manifest."""
+        return self.dataset or str(self.inputs["data"])
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return job_name("tune", self.model, short(self.tuning_digest))
+
+
+AnyOrder = (
+    TrainOrder | EvaluateOrder | CompareOrder | ExportOrder | ImportOrder | ValidateOrder | DiffOrder | TrackOrder
+    | TuneOrder
+)  # fmt: skip
 _ORDERS: TypeAdapter[AnyOrder] = TypeAdapter(Annotated[AnyOrder, Field(discriminator="kind")])
 
 
@@ -101,11 +211,12 @@ def decode(data: bytes) -> AnyOrder:
     return _ORDERS.validate_json(data)
 
 
-def train_order(key: ModelKey, spec: Spec, commit: str) -> TrainOrder:
-    """Resolve the training that ``spec`` asks for."""
+def train_order(key: ModelKey, spec: Spec, commit: str, dataset: str | None = None) -> TrainOrder:
+    """Resolve the training that ``spec`` asks for. ``dataset`` is the manifest that its data stands for."""
     return TrainOrder(
         model=str(key), commit=commit, deadline_seconds=spec.training.active_deadline_seconds,
-        inputs_digest=spec.inputs_digest, inputs=spec.inputs(),
+        inputs_digest=spec.inputs_digest, inputs=spec.inputs(), tracking=spec.tracking,
+        dataset=None if dataset == spec.data.train.digest else dataset,
     )  # fmt: skip
 
 

@@ -13,10 +13,12 @@ from controller.cli import cli
 from controller.settings import (
     BindingSettings,
     ClusterSettings,
+    DataSettings,
     ForgeSettings,
     ProvenanceSettings,
     Settings,
     SigningSettings,
+    TrackingSettings,
 )  # fmt: skip
 from specs.manifest import load
 from specs.status import ConditionType, Reason
@@ -59,6 +61,8 @@ def test_every_setting_is_documented() -> None:
     assert _first_cells("docs/settings.md", "field of `[[bindings]]`") == set(BindingSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[provenance]`") == set(ProvenanceSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[signing]`") == set(SigningSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[data]`") == set(DataSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[tracking]`") == set(TrackingSettings.model_fields)
     text = (ROOT / "docs/settings.md").read_text()
     for name in ("branch", "host", "port", "interval", "parallel_jobs", "author_name", "author_email"):
         assert f"| `{name}` | `{Settings.model_fields[name].default}` |" in text

@@ -7,9 +7,22 @@ import sys
 from pathlib import Path
 
 from adapters.store import Store
+from specs.data_records import difference_key, import_key, validation_key
 from specs.errors import Stalled, Transient
+from specs.experiment_records import track_key, tuning_key
 from specs.records import comparison_key, evaluation_key, export_key, run_key
-from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, TrainOrder
+from specs.workorders import (
+    AnyOrder,
+    CompareOrder,
+    DiffOrder,
+    EvaluateOrder,
+    ExportOrder,
+    ImportOrder,
+    TrackOrder,
+    TrainOrder,
+    TuneOrder,
+    ValidateOrder,
+)
 from workloads import environment
 from workloads.errors import BAD_MATERIAL, DONE, HOPELESS, OUT_OF_MEMORY, RETRY, Hopeless
 
@@ -27,6 +40,16 @@ def record_of(order: AnyOrder) -> str:
             return comparison_key(order.subject, order.baseline, order.golden)
         case ExportOrder():
             return export_key(order.weights, order.export_digest)
+        case ImportOrder():
+            return import_key(order.import_digest)
+        case ValidateOrder():
+            return validation_key(order.train, order.golden)
+        case DiffOrder():
+            return difference_key(order.before, order.after)
+        case TrackOrder():
+            return track_key(order.track_digest)
+        case TuneOrder():
+            return tuning_key(order.tuning_digest)
 
 
 def run(order: AnyOrder, store: Store) -> int:
@@ -79,6 +102,27 @@ def _perform(order: AnyOrder, store: Store, scratch: Path) -> None:
 
             environment.isolate(scratch)
             export.run(order, store, scratch)
+        case ImportOrder():
+            from workloads import importing
+
+            importing.run(order, store, scratch)
+        case ValidateOrder():
+            from workloads import validation
+
+            validation.run(order, store, scratch)
+        case DiffOrder():
+            from workloads import difference
+
+            difference.run(order, store, scratch)
+        case TrackOrder():
+            from workloads import tracking
+
+            tracking.run(order, store, scratch)
+        case TuneOrder():
+            from workloads import tuning
+
+            environment.isolate(scratch)
+            tuning.run(order, store, scratch)
 
 
 def _record_failure(order: AnyOrder, store: Store, failure: Hopeless) -> None:
@@ -91,7 +135,15 @@ def _record_failure(order: AnyOrder, store: Store, failure: Hopeless) -> None:
             from workloads import export
 
             export.record_failure(order, store, failure)
-        case EvaluateOrder() | CompareOrder():
+        case ImportOrder():
+            from workloads import importing
+
+            importing.record_failure(order, store, failure)
+        case TuneOrder():
+            from workloads import tuning
+
+            tuning.record_failure(order, store, failure)
+        case EvaluateOrder() | CompareOrder() | ValidateOrder() | DiffOrder() | TrackOrder():
             pass  # their records have no place for failures; the log says why
 
 

@@ -35,7 +35,7 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
     signing = Signing.here()
     started, clock = now(), time.monotonic()
     args, task = {"seed": 0, **order.inputs["args"]}, order.inputs["task"]
-    manifest = dataset.load_manifest(store, order.inputs["data"], task)
+    manifest = dataset.load_manifest(store, order.manifest, task)
     check_training(args)
     _check_runtime(order.inputs.get("runtime"))
     with Reporter(store, order.job) as reporter:
@@ -49,7 +49,7 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
     record = RunRecord(
         inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
         commit=order.commit, seed=trainer.args.seed, environment=describe(), started=started,
-        finished=now(), seconds=round(time.monotonic() - clock, 3), epochs=_epochs(trainer.csv),
+        dataset=order.manifest, finished=now(), seconds=round(time.monotonic() - clock, 3), epochs=_epochs(trainer.csv),
         metrics=finite(trainer.metrics), base_model=base, weights=weights,
         files=_store_files(store, Path(trainer.save_dir), scratch),
     )  # fmt: skip

@@ -23,7 +23,7 @@ cut_out() { # NAME HEADING ARGUMENTS…: writes deploy/images/NAME.lock
     echo "$target: $(grep -c '==' "$target") packages"
 }
 
-cut_out train "What jobs need: training, evaluation, export. For the workloads image's target train." \
-    requirements/pinned.in --extra train --extra s3 --override requirements/override.in
+cut_out train "What jobs need: data, training, tuning, tracking, evaluation, export. For the workloads image's target train." \
+    requirements/pinned.in --extra train --extra s3 --extra data --extra tracking --extra tuning --override requirements/override.in
 cut_out serve "What the inference server needs: no torch. For the workloads image's target serve." \
     --extra serve --extra s3

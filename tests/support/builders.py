@@ -12,6 +12,7 @@ from reconcilers.actions import Action, Proposal, Propose, StartJob
 from reconcilers.context import Context
 from reconcilers.observed import DatasetFact, Observed
 from reconcilers.plan import Plan, plan
+from specs.data_records import SetReport, ValidationRecord, validation_key
 from specs.digests import digest_of
 from specs.facts import Commit, ProposalState, PullRequest, PullState, ServingState, SourcedSpec
 from specs.modelspec import ModelKey, Spec
@@ -34,7 +35,18 @@ from specs.records import (
     export_key,
     run_key,
 )  # fmt: skip
-from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, TrainOrder
+from specs.workorders import (
+    AnyOrder,
+    CompareOrder,
+    DiffOrder,
+    EvaluateOrder,
+    ExportOrder,
+    ImportOrder,
+    TrackOrder,
+    TrainOrder,
+    TuneOrder,
+    ValidateOrder,
+)
 
 KEY = ModelKey("retail", "shelf")
 NAME = serving_name(*KEY)
@@ -121,6 +133,10 @@ class Lab:
                 made = [self._compare(order)]
             case ExportOrder():
                 made = self._export(order)
+            case ValidateOrder():
+                made = [self._validate(order)]
+            case ImportOrder() | DiffOrder() | TrackOrder() | TuneOrder():
+                raise NotImplementedError(order.job)
         self.records |= dict(made)
         return made
 
@@ -157,6 +173,14 @@ class Lab:
             subject=order.subject, baseline=order.baseline, golden=order.golden, n=100, differences={TOP1: difference}
         )
         return comparison_key(order.subject, order.baseline, order.golden), record
+
+    def _validate(self, order: ValidateOrder) -> tuple[str, Record]:
+        golden = SetReport(images=10) if order.golden else None
+        record = ValidationRecord(
+            train_digest=order.train, golden_digest=order.golden, task=order.task, train=SetReport(images=20),
+            golden=golden,
+        )  # fmt: skip
+        return validation_key(order.train, order.golden), record
 
     def _export(self, order: ExportOrder) -> list[tuple[str, Record]]:
         file = digest("file", order.weights, order.export_digest)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from adapters.store import Store
+from specs.data_records import SetReport, ValidationRecord, validation_key
 from specs.digests import digest_of
 from specs.records import (
     ComparisonRecord,
@@ -29,7 +30,19 @@ from specs.records import (
     export_key,
     run_key,
 )
-from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, TrainOrder, decode
+from specs.workorders import (
+    AnyOrder,
+    CompareOrder,
+    DiffOrder,
+    EvaluateOrder,
+    ExportOrder,
+    ImportOrder,
+    TrackOrder,
+    TrainOrder,
+    TuneOrder,
+    ValidateOrder,
+    decode,
+)
 from tests.support import onnx_models
 from workloads.signing import Signing
 
@@ -63,6 +76,10 @@ def do(store: Store, order: AnyOrder) -> None:
             _compare(store, order)
         case ExportOrder():
             _export(store, order)
+        case ValidateOrder():
+            _validate(store, order)
+        case ImportOrder() | DiffOrder() | TrackOrder() | TuneOrder():
+            raise NotImplementedError(order.job)
 
 
 def _meet_trouble(folder: Path, kind: str) -> None:
@@ -122,6 +139,14 @@ def _export(store: Store, order: ExportOrder) -> None:
         status="Succeeded", file=published.file, size=1000, metrics={"latency/p95_ms": 1.0},
     )  # fmt: skip
     store.create(export_key(order.weights, order.export_digest), record.encode())
+
+
+def _validate(store: Store, order: ValidateOrder) -> None:
+    golden = SetReport(images=1) if order.golden else None
+    record = ValidationRecord(
+        train_digest=order.train, golden_digest=order.golden, task=order.task, train=SetReport(images=1), golden=golden
+    )
+    store.create(validation_key(order.train, order.golden), record.encode())
 
 
 if __name__ == "__main__":
