@@ -59,7 +59,7 @@ def add_folder(
         manifest = DatasetManifest(
             task=task, names=reading.names, files=_upload(store, folder, reading.files, progress),
             images=len(reading.pictures), class_counts={n: reading.counts.get(n, 0) for n in reading.names},
-            kpt_shape=reading.keypoints,
+            kpt_shape=reading.keypoints, flip_idx=reading.mirrored,
         )  # fmt: skip
     except OSError as error:
         raise Transient("Unreadable", f"{folder}: {error.strerror or error}; are its files still there?") from error
@@ -101,6 +101,7 @@ class _Reading:
         self.pictures: list[str] = []
         self.counts: Counter[str] = Counter()
         self.keypoints: list[int] | None = None
+        self.mirrored: list[int] | None = None
 
     def read(self) -> None:
         if not self.folder.is_dir():
@@ -226,9 +227,19 @@ class _Reading:
             self.problems.append(f"{path.name}: names must be a list, or a mapping from 0, 1, 2 … to names")
         elif names and not self.names:
             self.names = [str(name) for name in names]
-        shape = said.get("kpt_shape")
-        if self.task == "pose" and shape is not None:
-            if isinstance(shape, list) and len(shape) == 2 and shape[1] in (2, 3) and isinstance(shape[0], int):
-                self.keypoints = [shape[0], shape[1]]
-            else:
-                self.problems.append(f"{path.name}: kpt_shape must be [number of keypoints, 2 or 3], not {shape!r}")
+        if self.task == "pose":
+            self._read_keypoints(path.name, said.get("kpt_shape"), said.get("flip_idx"))
+
+    def _read_keypoints(self, name: str, shape: object, mirrored: object) -> None:
+        if isinstance(shape, list) and len(shape) == 2 and shape[1] in (2, 3) and isinstance(shape[0], int):
+            self.keypoints = [shape[0], shape[1]]
+        elif shape is not None:
+            self.problems.append(f"{name}: kpt_shape must be [number of keypoints, 2 or 3], not {shape!r}")
+        if mirrored is None or self.keypoints is None:
+            return
+        numbers = [each for each in mirrored if type(each) is int] if isinstance(mirrored, list) else []
+        if sorted(numbers) == list(range(self.keypoints[0])) and numbers == mirrored:
+            self.mirrored = numbers
+        else:
+            said = f"{name}: flip_idx must name each of 0 to {self.keypoints[0] - 1} once"
+            self.problems.append(f"{said}: which keypoint each one becomes in a mirror")

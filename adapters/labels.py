@@ -27,18 +27,25 @@ class LabelFormat:
         counts: Counter[str] = Counter()
         problems: list[str] = []
         try:
-            text = data.decode("utf-8-sig")
+            lines = _lines(data)
         except UnicodeDecodeError:
             return counts, [f"{path}: is not text; labels are lines of numbers"]
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            problem = self._problem(line.split())
+        for number, words in lines:
+            problem = self._problem(words)
             if problem:
                 problems.append(f"{path}:{number}: {problem}")
             else:
-                counts[self.names[int(float(line.split()[0]))]] += 1
+                counts[self.names[int(float(words[0]))]] += 1
         return counts, problems
+
+    def objects(self, data: bytes) -> list[tuple[int, list[float]]]:
+        """Give class number and values of each object; what is wrong is left out."""
+        try:
+            lines = _lines(data)
+        except UnicodeDecodeError:
+            return []
+        good = (words for _, words in lines if not self._problem(words))
+        return [(int(float(words[0])), [float(word) for word in words[1:]]) for words in good]
 
     def _problem(self, words: Sequence[str]) -> str:
         try:
@@ -55,8 +62,18 @@ class LabelFormat:
         for value in self._coordinates(values[1:]):
             if not -SLACK <= value <= 1 + SLACK:
                 return f"{value:g} is not between 0 and 1; coordinates are fractions of the picture's width and height"
-        if self.task in ("detect", "pose") and min(values[3:5]) <= 0:
+        return self._shapeless(values[1:])
+
+    def _shapeless(self, values: Sequence[float]) -> str:
+        """Say what keeps values that are fractions of the picture from being an object in it."""
+        if self.task in ("detect", "pose") and min(values[2:4]) <= 0:
             return "width and height must be greater than 0"
+        if self.task in ("segment", "obb") and 0 in (_extent(values[::2]), _extent(values[1::2])):
+            return "its points enclose nothing: all have the same x, or the same y"
+        if self.task == "pose" and self.keypoints is not None and self.keypoints[1] == 3:
+            wrong = [value for value in values[6::3] if value not in (0, 1, 2)]
+            if wrong:
+                return f"visibility {wrong[0]:g} of a keypoint must be 0 (not labelled), 1 (hidden) or 2 (visible)"
         return ""
 
     def _wrong_count(self, columns: int) -> str:
@@ -79,3 +96,13 @@ class LabelFormat:
         if self.task != "pose" or self.keypoints is None or self.keypoints[1] == 2:
             return list(values)
         return [value for index, value in enumerate(values) if index < 4 or (index - 4) % 3 != 2]
+
+
+def _lines(data: bytes) -> list[tuple[int, list[str]]]:
+    """Give (number, words) of each line that is not empty; UnicodeDecodeError where it is no text."""
+    lines = enumerate(data.decode("utf-8-sig").splitlines(), start=1)
+    return [(number, line.split()) for number, line in lines if line.strip()]
+
+
+def _extent(values: Sequence[float]) -> float:
+    return max(values) - min(values)

@@ -104,7 +104,7 @@ def _data(change: DataChange) -> str:
     before, after = found.images
     parts = [f"{before} → {after} images", f"{found.added} added", f"{found.removed} removed"]
     if found.relabelled:
-        parts.append(f"{found.relabelled} files of labels changed")
+        parts.append(f"{found.relabelled} relabelled")
     for what, names in (("new classes", found.classes_added), ("classes gone", found.classes_removed)):
         if names:
             parts.append(f"{what}: {_cell(', '.join(names))}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from specs.base import Number, Section
+from specs.base import Fraction, Number, Section
 from specs.digests import Digest, PlainText
 
 DvcDigest = Annotated[str, StringConstraints(pattern=r"^md5:[0-9a-f]{32}(\.dir)?$")]
@@ -86,6 +86,15 @@ class Expectations(Section):
     """Class names, in any order; all of them and no others."""
     max_class_imbalance: Annotated[Number, Field(ge=1)] | None = None
     """Largest class count divided by smallest."""
+    max_near_leaks: Annotated[int, Field(ge=0)] | None = None
+    """Golden pictures that training data nearly shows as well, as neighbouring frames of a video do; 0 where not given.
+
+    Pictures that are the very same are never put up with.
+    """
+    max_duplicates: Annotated[int, Field(ge=0)] | None = None
+    """Training pictures that show the same as another one, exactly or nearly; only reported where not given."""
+    max_background: Fraction | None = None
+    """Share of training pictures without labels; only reported where not given."""
 
 
 class Data(Section):

@@ -44,7 +44,7 @@ class Alike(Record):
     second: str
     """Paths in their data sets."""
     exact: bool
-    """Whether their bytes are the same."""
+    """Whether their bytes are the same; if not, one could have been made of the other."""
 
 
 class SetReport(Record):
@@ -59,10 +59,15 @@ class SetReport(Record):
     """``path:line: why``."""
     background: int = 0
     """Pictures without labels, of tasks other than classify."""
+    objects: int = 0
+    """Labelled objects; for classify: pictures."""
     class_counts: dict[str, int] = {}
+    """The same by class, as they were counted now."""
     duplicate_count: int = 0
+    near_duplicate_count: int = 0
+    """Those of them that are no exact copies."""
     duplicates: list[Alike] = []
-    """Within the set."""
+    """Within the set: pictures (``second``) that show the same as one before them, by path; each is counted once."""
     width: tuple[int, int, int] = (0, 0, 0)
     height: tuple[int, int, int] = (0, 0, 0)
     """Pixels: least, median, most."""
@@ -78,8 +83,10 @@ class ValidationRecord(Record):
     train: SetReport
     golden: SetReport | None = None
     leak_count: int = 0
+    near_leak_count: int = 0
+    """Those of them that are no exact copies."""
     leaks: list[Alike] = []
-    """Golden pictures (``second``) that training data (``first``) shows as well."""
+    """Golden pictures (``second``) that training data (``first``) shows as well; each once, exact copies first."""
     files: dict[str, Digest] = {}
     """Pictures for people: ``train.jpg``, ``golden.jpg``."""
     started: str = ""
@@ -87,11 +94,11 @@ class ValidationRecord(Record):
 
 
 class ClassDifference(Record):
-    """How often a class is labelled, before and after."""
+    """How often a class is labelled, before and after; None where that version has no such class."""
 
     name: str
-    before: int
-    after: int
+    before: int | None = None
+    after: int | None = None
 
 
 class DifferenceRecord(Record):

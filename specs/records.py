@@ -62,6 +62,8 @@ class DatasetManifest(Record):
     """Labelled objects (for classify: images) of each class."""
     kpt_shape: list[int] | None = None
     """Only for pose: number of keypoints, and 2 (x, y) or 3 (x, y, visibility) values each."""
+    flip_idx: list[int] | None = None
+    """Only for pose: which keypoint each one becomes in a mirror; without it the trainer mirrors no pictures."""
 
     def digest(self) -> str:
         """Give the digest that a ModelSpec names."""

@@ -149,6 +149,8 @@ def _describe(root: Path, manifest: DatasetManifest, places: dict[str, dict[Path
     data: dict[str, object] = {"names": dict(enumerate(manifest.names))}
     if manifest.kpt_shape is not None:
         data["kpt_shape"] = manifest.kpt_shape
+    if manifest.flip_idx is not None:
+        data["flip_idx"] = manifest.flip_idx
     for split, part in places.items():
         (root / f"{split}.txt").write_text("".join(f"{path}\n" for path in sorted(part)), encoding="utf-8")
         data[split] = f"{split}.txt"

@@ -80,6 +80,9 @@ def test_progress_counts_files(store: Store, tmp_path: Path) -> None:
         pytest.param("obb", "0 .5 .5 .1 .1", "9 values: class and 4 corners", id="box for obb"),
         pytest.param("pose", "0 .5 .5 .1 .1 .2 .2 2", "11 values", id="missing keypoint"),
         pytest.param("pose", "0 .5 .5 .1 .1 .2 .2 2 9 .3 2", "9 is not between 0 and 1", id="keypoint outside"),
+        pytest.param("pose", "0 .5 .5 .1 .1 .2 .2 3 .3 .3 2", "visibility 3 of a keypoint must be 0", id="visibility"),
+        pytest.param("segment", "0 .1 .1 .1 .2 .1 .3", "enclose nothing", id="flat polygon"),
+        pytest.param("obb", "0 .1 .5 .2 .5 .3 .5 .2 .5", "enclose nothing", id="flat obb"),
     ],
 )
 def test_a_wrong_label_is_named_with_file_and_line(
@@ -216,3 +219,16 @@ def test_pose_needs_the_number_of_keypoints(store: Store, tmp_path: Path) -> Non
     assert "kpt_shape: [number of keypoints, 2 or 3]" in refusal(store, folder, "pose")
     (folder / "data.yaml").write_text("names: [green, red]\nkpt_shape: [2, 4]\n")
     assert "kpt_shape must be" in refusal(store, folder, "pose")
+
+
+def test_how_keypoints_are_mirrored_is_kept(store: Store, tmp_path: Path) -> None:
+    """Without it the trainer mirrors nothing; one that does not name every keypoint once is refused."""
+    folder = pictures.folder(tmp_path / "d", "pose", 4)
+    plain = add_folder(store, folder, task="pose")
+    assert b"flip_idx" not in plain.encode()
+    (folder / "data.yaml").write_text("names: [green, red]\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\n")
+    assert add_folder(store, folder, task="pose").flip_idx == [1, 0]
+    for wrong in ("[0, 0]", "[0]", "[0, 2]", "[true, false]", "left", "[0, '1']", "[[0], 1]"):
+        (folder / "data.yaml").write_text(f"names: [green, red]\nkpt_shape: [2, 3]\nflip_idx: {wrong}\n")
+        with pytest.raises(Stalled, match="flip_idx must name each of 0 to 1 once"):
+            add_folder(store, folder, task="pose")

@@ -82,14 +82,11 @@ DIFFERENT: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["exports.onnx.args.dynamic: true -> false"],
     ),
     "an item of a list": (
-        {"data": FULL["data"] | {"expect": {"classes": ["milk", "rye"], "minImages": 500, "maxClassImbalance": 20}}},
+        {"data": FULL["data"] | {"expect": FULL["data"]["expect"] | {"classes": ["milk", "rye"]}}},
         ['data.expect.classes[1]: "bread" -> "rye"'],
     ),
     "an item more": (
-        {
-            "data": FULL["data"]
-            | {"expect": {"classes": ["milk", "bread", "rye"], "minImages": 500, "maxClassImbalance": 20}}
-        },
+        {"data": FULL["data"] | {"expect": FULL["data"]["expect"] | {"classes": ["milk", "bread", "rye"]}}},
         ['data.expect.classes[2]: (none) -> "rye"'],
     ),
 }

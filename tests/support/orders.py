@@ -17,7 +17,15 @@ from adapters.dataset_folder import add_folder
 from adapters.store import Store
 from specs.digests import digest_of
 from specs.modelspec import Task
-from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, TrainOrder, export_digest
+from specs.workorders import (
+    AnyOrder,
+    CompareOrder,
+    EvaluateOrder,
+    ExportOrder,
+    TrainOrder,
+    ValidateOrder,
+    export_digest,
+)
 from tests.support import pictures
 from workloads.environment import provide_font
 from workloads.job import run
@@ -48,6 +56,10 @@ class Bench:
     scratch: Path
     data: str
     golden: str
+
+    def validate(self) -> ValidateOrder:
+        """Order a look at both sets."""
+        return ValidateOrder(**WHO, task=self.task, train=self.data, golden=self.golden)
 
     def train(self, *, model: dict[str, str] | None = None, data: str | None = None, **args: Any) -> TrainOrder:
         """Order one epoch on the training set."""

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from adapters.store import Store
+from reconcilers.data_report import faults
+from specs.data_records import ValidationRecord, validation_key
 from specs.modelspec import MAIN_METRIC, Task
 from specs.records import (
     ArtifactRecord,
@@ -95,8 +97,12 @@ def check_artifact(workplace: Bench, file: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("task", ["classify", "detect", "segment", "pose", "obb"])
 def test_every_task_goes_the_same_way(tmp_path: Path, task: Task) -> None:
-    """Train, evaluate, export and compare leave complete records that agree with each other, and nothing else."""
+    """Validate, train, evaluate, export and compare leave complete records that agree, and nothing else."""
     workplace = bench(tmp_path, task)
+    done(workplace, workplace.validate())
+    looked = read(workplace.store, validation_key(workplace.data, workplace.golden), ValidationRecord)
+    assert (faults(looked, None), looked.train.images, looked.train.objects) == ([], 24, 24)
+
     train = workplace.train()
     done(workplace, train)
     run = read(workplace.store, run_key(train.inputs_digest), RunRecord)
