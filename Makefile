@@ -64,6 +64,10 @@ bench-operator: $(STAMP) ## The operator with 10,000 models against one that doe
 bench-provenance: $(STAMP) ## Where 10,000 models come from, in a repository with 10,000 commits (a minute)
 	"$(BIN)/python" -m benchmarks.provenance $(BENCH_ARGS)
 
+.PHONY: bench-data
+bench-data: $(STAMP) ## Importing 20,000 small files through DVC, against DVC's own commands (ten minutes)
+	"$(BIN)/python" -m benchmarks.data $(BENCH_ARGS)
+
 .PHONY: setup
 setup: $(STAMP) ## The virtual environment in .venv, from requirements/all.lock
 
@@ -78,5 +82,5 @@ lock: ## New requirements/*.lock after a change of dependencies (UPGRADE=1: newe
 
 .PHONY: clean
 clean: ## Away with .venv, caches and what the demo left
-	rm -rf .venv .cache .demo .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf .venv .cache .demo .demo-dvc .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

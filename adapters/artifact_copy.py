@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from adapters.store import Store
-from specs.digests import digest_bytes
-from specs.errors import CorruptArtifact, Stalled
-from specs.records import DatasetManifest, dataset_key
+from specs.datasets import read_manifest
+from specs.records import dataset_key
 
 _FETCHES = 8
 Told = Callable[[int, int], None]
@@ -21,15 +18,8 @@ Told = Callable[[int, int], None]
 
 def copy_dataset(source: Store, target: Store, digest: str, told: Told = lambda done, total: None) -> None:
     """Bring a data set, manifest last; Stalled ``DatasetMissing``, ``BlobMissing`` or CorruptArtifact."""
-    text = source.read(dataset_key(digest))
-    if text is None:
-        raise Stalled("DatasetMissing", f"data set {digest} is not in the store {source.url} any more; add it again")
-    if digest_bytes(text) != digest:
-        raise CorruptArtifact(f"the manifest of data set {digest} is not the one that was added; add it again")
-    try:
-        manifest = DatasetManifest.decode(text)
-    except ValidationError as error:
-        raise CorruptArtifact(f"data set {digest} is no manifest: {error}") from error
+    text = source.read(dataset_key(digest)) or b""
+    manifest = read_manifest(text, digest)
     copy_blobs(source, target, (entry.digest for entry in manifest.files), told)
     target.create(dataset_key(digest), text)
 

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -174,6 +175,32 @@ def _unsafe(url: str, why: str) -> Stalled:
     shown = printable(sanitise(re.sub(r"://.*@|[?#].*", lambda found: "://***@" if "@" in found[0] else "", url)))
     return Stalled("UnsafeUrl", f"Trunkline does not open the repository {shown!r}: {why}. "
                    "Give a path, file:///path, https://host/path or ssh://user@host/path")  # fmt: skip
+
+
+def host_of(url: str) -> tuple[str, str, int]:
+    """Give protocol, host in small letters (none for this machine) and port of an address that ``check_url`` gave."""
+    if "://" in url:
+        parts = urlsplit(url)
+        return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 22)
+    host = "" if url.startswith("/") else url.partition(":")[0].rpartition("@")[2]
+    return "ssh", host.casefold().rstrip("."), 22
+
+
+def folder_of(url: str) -> Path | None:
+    """Give the folder of this machine that an address that ``check_url`` gave names; None where it is elsewhere."""
+    if url.startswith("file:"):
+        return Path(unquote(urlsplit(url).path))
+    return Path(url) if url.startswith("/") else None
+
+
+def held_fast(url: str, addresses: Sequence[str]) -> list[str]:
+    """Give ``-c`` arguments that keep git at addresses that were checked, and from following whoever sends it on."""
+    scheme, host, port = host_of(url)
+    settings = ["-c", "http.followRedirects=false"]
+    if scheme == "https" and addresses and host not in addresses:
+        written = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
+        settings += ["-c", f"http.curloptResolve={host}:{port}:{written}"]
+    return settings
 
 
 def printable(text: str) -> str:

@@ -111,14 +111,16 @@ class GitObjects:
         """Give the paths of all files below a folder at a commit, sorted; no symbolic links, no submodules."""
         return sorted(path for path, entry in self.entries(commit, prefix).items() if entry.plain)
 
-    def read(self, commit: str, path: str) -> bytes | None:
-        """Give a file at a commit, None where there is none; Stalled ``UnsafePath`` for a link or submodule."""
+    def read(self, commit: str, path: str, limit: int | None = None) -> bytes | None:
+        """Give a file, or None; Stalled ``UnsafePath`` for a link or submodule, ``FileTooLarge`` above ``limit``."""
         entry = self._along(commit, (path,)).get(path)
         if entry is None or entry.mode == _TREE:
             return None
         if not entry.plain:
             msg = f"{path} is a symbolic link or a submodule at {commit[:12]}; Trunkline reads plain files only"
             raise Stalled("UnsafePath", msg)
+        if limit is not None and entry.size > limit:
+            raise Stalled("FileTooLarge", f"{path} at {commit[:12]} has {entry.size} bytes; at most {limit} are read")
         return self.blobs([entry.sha])[entry.sha]
 
     def blobs(self, shas: Iterable[str]) -> dict[str, bytes]:

@@ -15,7 +15,6 @@ from adapters.kubernetes_api import MODEL_SPEC, Taken
 from specs.errors import Transient
 from specs.modelspec import ModelKey
 from specs.placement import Placement
-from specs.signatures import KEY_FILE_VARIABLE
 
 Object = dict[str, Any]
 
@@ -30,8 +29,9 @@ US = "trunkline"
 USER = 65532
 """User and group of all our processes: "nonroot" of the distroless images; it needs no entry in /etc/passwd."""
 _OWN_FOLDERS = {"tmp": "/tmp", "state": "/var/lib/trunkline"}  # noqa: S108  the pod's own
-_SIGNERS = ("train", "export")
-_KEY_FOLDER, _KEY = "/etc/trunkline/signing", "key.pem"
+_CACHE = "/var/cache/trunkline"
+_CACHE_VARIABLE = "TRUNKLINE_CACHE"
+_SECRETS = "/etc/trunkline"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,22 @@ class Owner:
 
 Owners = Callable[[ModelKey], Owner | None]
 """Looks up a ModelSpec; None where there is no such one now."""
+
+
+@dataclass(frozen=True)
+class JobSecret:
+    """A Secret that some jobs need and all other pods never see. What they need of it must be there, or none begins."""
+
+    about: str
+    """Names the volume, and the folder ``/etc/trunkline/ABOUT`` that it is mounted at."""
+    name: str
+    """Of the Secret, in the models' namespaces."""
+    components: tuple[str, ...]
+    """Kinds of jobs that get it."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Variable that says where the file is, and the Secret's key that is the file."""
+    variables: tuple[str, ...] = ()
+    """Keys of the Secret that become variables of the same name."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +77,10 @@ class PodStyle:
     """Name of the PersistentVolumeClaim that holds a ``file://`` store; it is mounted where the URL says."""
     environment: tuple[tuple[str, str], ...] = ()
     """Variables of all these pods, and their values."""
-    signing_secret: str = ""
-    """Name of the Secret whose ``key.pem`` is mounted into those pods that make what must be signed."""
+    job_secrets: tuple[JobSecret, ...] = ()
+    """Secrets of some of these pods."""
+    cache_claim: str = ""
+    """Name of the PersistentVolumeClaim that jobs share as their cache; without one each begins with nothing."""
 
 
 def child_metadata(
@@ -138,12 +156,16 @@ def pod_template(  # noqa: PLR0913  a pod has many parts, all by keyword
     The folders of a pod have no size limit for the same reason; ``ephemeral-storage`` among the limits sets one.
     """
     volumes, mounts = _volumes(style, component)
-    variables = {**dict(style.environment), **_signing(style, component), **environment}
+    secrets = [secret for secret in style.job_secrets if component in secret.components]
+    told = {variable: f"{_SECRETS}/{secret.about}/{key}" for secret in secrets for variable, key in secret.files}
+    cache = {_CACHE_VARIABLE: _CACHE} if style.cache_claim else {}
+    variables = {**dict(style.environment), **cache, **told, **environment}
     resources = {"requests": dict(placement.requests), "limits": dict(placement.limits)}
     main: Object = {
         **container, "name": component, "image": style.image,
         "command": [*style.command, *(_literal(text) for text in ("--store", style.store_url, *arguments))],
-        "env": [{"name": name, "value": _literal(value)} for name, value in sorted(_variables(variables).items())],
+        "env": [{"name": name, "value": _literal(value)} for name, value in sorted(_variables(variables).items())]
+        + [_from_secret(secret, key) for secret in secrets for key in secret.variables],
         "volumeMounts": mounts,
         "securityContext": {
             "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "privileged": False,
@@ -186,18 +208,21 @@ def _volumes(style: PodStyle, component: str) -> tuple[list[Object], list[Object
     if style.store_claim and folder:
         volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": style.store_claim}})
         mounts.append({"name": "store", "mountPath": folder, "readOnly": serves})
-    if _signing(style, component):
-        # Not optional: a job that could not sign must not begin.
-        key = {"secretName": style.signing_secret, "items": [{"key": _KEY, "path": _KEY}], "defaultMode": 0o440}
-        volumes.append({"name": "signing", "secret": key})
-        mounts.append({"name": "signing", "mountPath": _KEY_FOLDER, "readOnly": True})
+    if style.cache_claim:
+        volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": style.cache_claim}})
+        mounts.append({"name": "cache", "mountPath": _CACHE})
+    for secret in style.job_secrets:
+        if component in secret.components and secret.files:
+            # Not optional: a job that could not sign, or not get in, must not begin.
+            items = [{"key": key, "path": key} for _, key in secret.files]
+            source = {"secretName": secret.name, "items": items, "defaultMode": 0o440}
+            volumes.append({"name": secret.about, "secret": source})
+            mounts.append({"name": secret.about, "mountPath": f"{_SECRETS}/{secret.about}", "readOnly": True})
     return volumes, mounts
 
 
-def _signing(style: PodStyle, component: str) -> dict[str, str]:
-    """Say where the private key is, to those who make what must be signed; nobody else has it."""
-    signs = style.signing_secret and component in _SIGNERS
-    return {KEY_FILE_VARIABLE: f"{_KEY_FOLDER}/{_KEY}"} if signs else {}
+def _from_secret(secret: JobSecret, key: str) -> Object:
+    return {"name": key, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": key}}}
 
 
 def _store_folder(url: str) -> str:

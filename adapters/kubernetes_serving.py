@@ -66,8 +66,8 @@ def service_name(model: str) -> str:
 
 
 def style_digest(style: PodStyle) -> str:
-    """Name what the settings say about all servers."""
-    return digest_of(asdict(style))
+    """Name what the settings say about all servers. What is not set does not count: new settings restart nobody."""
+    return digest_of({name: value for name, value in asdict(style).items() if value})
 
 
 def pod_labels(model: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from git import Git as GitCommand
@@ -42,9 +42,9 @@ _ANY = range(-64, 256)
 class Git:
     """Runs git on one bare repository, in a hardened environment. ``git_dir`` need not exist before ``init``."""
 
-    def __init__(self, git_dir: Path, *, credentials: Path | None = None) -> None:
+    def __init__(self, git_dir: Path, *, credentials: Path | None = None, also: Sequence[str] = ()) -> None:
         self.git_dir = git_dir.absolute()
-        self._configuration, self._credentials = configuration(credentials), credentials
+        self._configuration, self._credentials = (*configuration(credentials), *also), credentials
         self._command = GitCommand("/")
         self._shared: tuple[int, ...] = ()
         self.suspect = False
@@ -120,6 +120,9 @@ class Repository(GitObjects):
     is a file in the format of git's ``store`` helper, or gives one each time the remote is asked: tokens expire. Any
     number of threads and processes may share a ``workdir``.
     """
+
+    wanted: tuple[str, ...] = ("+refs/heads/*:refs/heads/*",)
+    """What is fetched, and under which names it is kept."""
 
     def __init__(
         self,
@@ -217,8 +220,7 @@ class Repository(GitObjects):
                 if found != commit:
                     said = git.shown(printable(f"{answer.text}\n{answer.err}"))
                     raise _rejected(branch, expected, found, answer, said, self._timeout)
-            args = ("update-ref", ref, commit) if commit else ("update-ref", "-d", ref)
-            git.run(*args)
+            git.run("update-ref", *((ref, commit) if commit else ("-d", ref)))
 
     def _remote(self, git: Git, ref: str) -> str | None:
         lines = git.run("ls-remote", "--refs", "--", self.url, ref, timeout=self._timeout).text.splitlines()
@@ -240,7 +242,7 @@ class Repository(GitObjects):
         descriptor = os.open(self._mirror.parent / "mirror.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            git = Git(self._mirror, credentials=credentials)
+            git = Git(self._mirror, credentials=credentials, also=self._also())
             with git.sharing(descriptor):
                 if (self._mirror / "HEAD").is_file():
                     # The lock is inherited by git: whoever has it knows that no git process is left to own these.
@@ -254,6 +256,10 @@ class Repository(GitObjects):
         finally:
             os.close(descriptor)
 
+    def _also(self) -> Sequence[str]:
+        """Give more ``-c`` arguments for each time the remote is asked."""
+        return ()
+
     def _make(self, git: Git) -> None:
         if self._mirror.is_dir() and not self._mirror.is_symlink():
             shutil.rmtree(self._mirror)
@@ -264,7 +270,7 @@ class Repository(GitObjects):
     def _fetch(self, git: Git) -> None:
         answer = git.run(
             "fetch", "--quiet", "--prune", "--force", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
-            "--", self.url, "+refs/heads/*:refs/heads/*", timeout=self._timeout,
+            "--", self.url, *self.wanted, timeout=self._timeout,
         )  # fmt: skip
         if "shallow roots" in answer.err:  # git says so, leaves our branches as they were, and calls it success
             msg = f"{self.url} is a shallow clone, so its history is not all there; run git fetch --unshallow in it"

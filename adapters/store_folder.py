@@ -174,6 +174,8 @@ class Folder:
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder so that its name survives a power cut, too."""
+        if folder.is_dir():
+            return  # nearly always, and looking at all that is above it costs as much as a sync
         missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
         folder.mkdir(parents=True, exist_ok=True)
         for path in missing:

@@ -13,7 +13,7 @@ from typing import Any
 from adapters.git_environment import sanitise
 from adapters.jobs_kubernetes import KubernetesJobs
 from adapters.kubernetes_api import DEPLOYMENT, KubernetesApi, Object
-from adapters.kubernetes_pods import Owner, PodStyle
+from adapters.kubernetes_pods import JobSecret, Owner, PodStyle
 from adapters.provenance_git import GitProvenance
 from adapters.repository import Repository
 from adapters.servers_kubernetes import KubernetesServers
@@ -29,14 +29,16 @@ from controller.lease import Lease
 from controller.metrics import Metrics
 from controller.passes import Passes, Said, StatusSink
 from controller.queue import Priority, WorkQueue
+from controller.setting_tables import TOKEN_VARIABLE
 from controller.settings import BindingSettings, ClusterSettings, Settings, load
 from controller.statuses_kubernetes import ClusterStatuses
 from controller.trunk import Trunk
 from controller.webhooks import Webhooks
 from reconcilers.loop import Ports, Reconciler
-from reconcilers.ports import Jobs, Servers, Store
+from reconcilers.ports import DataSources, Jobs, Servers, Store
 from specs.errors import Stalled
 from specs.modelspec import ModelKey
+from specs.signatures import KEY_FILE_VARIABLE
 
 REMEMBERED = 2_000
 """Parsed specs and records in memory; most passes need none of them again soon. Repositories share the number."""
@@ -95,6 +97,7 @@ class Common:
     servers: Servers
     statuses: StatusSink
     said: Said
+    data: DataSources | None = None
 
 
 def _common(
@@ -112,6 +115,7 @@ def _common(
         ),
         ClusterStatuses(api, informer, tell),
         Events(api, informer).tell,
+        wiring.data(settings),
     )  # fmt: skip
 
 
@@ -127,7 +131,7 @@ def bind(settings: Settings, common: Common, metrics: Metrics, between: Between)
         repository, forge = _opened(own, bound[0])
         url, branch = sanitise(repository.url), repository.branch
         vetting = vouching.vetting(own, repository, forge)
-        ports = Ports(common.store, repository, forge, common.jobs, common.servers, vetting)
+        ports = Ports(common.store, repository, forge, common.jobs, common.servers, vetting, common.data)
         parts = between(Parts(ports, common.statuses, common.said))
         reconciler = Reconciler(parts.ports, time.time, remembered=remembered, limits=wiring.limits(own))
         provenance = GitProvenance(repository, prefix=sorted(set(map(_folder, bound))))
@@ -186,17 +190,29 @@ def styles(settings: Settings, kubernetes: ClusterSettings) -> tuple[PodStyle, P
     """Give what the pods of jobs, and those of servers, have in common."""
     common: dict[str, Any] = {
         "store_url": settings.store, "secret": kubernetes.secret, "store_claim": kubernetes.store_claim,
-        "environment": tuple(settings.signing.for_servers.items()),
     }  # fmt: skip
+    believed = settings.signing.for_servers
     jobs = PodStyle(
         image=kubernetes.image, command=tuple(kubernetes.workload_command),
-        service_account=kubernetes.job_service_account, signing_secret=settings.signing.secret, **common,
+        service_account=kubernetes.job_service_account, cache_claim=kubernetes.cache_claim,
+        environment=tuple((believed | settings.data.for_jobs).items()), job_secrets=job_secrets(settings), **common,
     )  # fmt: skip
     servers = PodStyle(
         image=kubernetes.serve_image, command=tuple(kubernetes.server_command),
-        service_account=kubernetes.serve_service_account, **common,
+        service_account=kubernetes.serve_service_account, environment=tuple(believed.items()), **common,
     )  # fmt: skip
     return jobs, servers
+
+
+def job_secrets(settings: Settings) -> tuple[JobSecret, ...]:
+    """Give the Secrets that jobs get, each only those who need it: who signs, who fetches data, who tells a tracker."""
+    signing = JobSecret("signing", settings.signing.secret, ("train", "export"), ((KEY_FILE_VARIABLE, "key.pem"),))
+    data = JobSecret(
+        "data", settings.data.secret, ("import",), tuple(settings.data.secret_files.items()),
+        tuple(settings.data.environment),
+    )  # fmt: skip
+    tracking = JobSecret("tracking", settings.tracking.secret, ("train", "tune", "track"), ((TOKEN_VARIABLE, "token"),))
+    return tuple(secret for secret in (signing, data, tracking) if secret.name)
 
 
 def _owners(informer: Informer) -> Callable[[ModelKey], Owner | None]:

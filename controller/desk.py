@@ -12,11 +12,12 @@ from threading import Event
 
 from adapters.kubernetes_api import DEPLOYMENT
 from controller.bindings import Binding, Bindings, Site
+from controller.following import Following
 from controller.informer import Informer, Live
 from controller.metrics import Metrics
 from controller.passes import works
 from controller.queue import Priority, WorkQueue
-from controller.settled import asked, at_rest, found, is_same, marked
+from controller.settled import asked, at_rest, found, is_same, mark, marked
 from controller.trunk import Touched, Trunk
 from reconcilers.actions import ForgeAction
 from reconcilers.loop import Result
@@ -47,6 +48,7 @@ class Desk:
     bindings: Bindings
     metrics: Metrics
     clock: Callable[[], float]
+    following: Following = field(default_factory=Following)
     _deep: dict[ModelKey, float] = field(default_factory=dict)
     """When a model must be looked at in full, whatever its fingerprint says."""
 
@@ -57,6 +59,11 @@ class Desk:
                 binding = self.bindings.of(key.namespace)
                 if binding is not None and binding.site is site:
                     self.queue.add(key, Priority.CHANGE)
+
+    def wake_followers(self) -> None:
+        """Put in line the models for whose training data there is another newest version than they know."""
+        for key in self.following.moved():
+            self.queue.add(key, Priority.ROUTINE)
 
     def forever(self, stop: Event) -> None:
         """Work until told to stop."""
@@ -87,6 +94,7 @@ class Desk:
         if live is None:
             self.queue.forget(key)
             self._deep.pop(key, None)
+            self.following.forget(key)
             return "gone"
         if binding is None:
             return self._unbound(key)
@@ -98,7 +106,9 @@ class Desk:
             return "settled"
         origin = binding.origin(key, live.digest)
         if origin.standing is Standing.CURRENT and origin.sourced is not None:
-            result = passes.look(origin.sourced, shared, lambda result: self._marked(live, origin, shared, result))
+            result = passes.look(
+                origin.sourced, shared, lambda result: self._marked(live, origin, binding, shared, result)
+            )
             self._deep[key] = self.clock() + DEEP
             return self._follow(key, trunk, result)
         if trunk.looked < live.seen:  # Argo CD may be quicker than we are: judge by what git says now
@@ -127,12 +137,18 @@ class Desk:
         known = None
         if self.informer.is_synced(DEPLOYMENT):
             known = found(binding.site.passes.reconciler.ports.servers.state(serving_name(*live.key)))
-        return is_same(settled, self._asked(live, path, binding.blob(path), shared), known)
+        asked_now = self._asked(live, path, binding.blob(path), shared)
+        return is_same(settled, asked_now, known, self.following.newest(live.key))
 
-    def _marked(self, live: Live, origin: Origin, shared: Shared, result: Result) -> ModelStatus:
-        settled = ""
+    def _marked(
+        self, live: Live, origin: Origin, binding: Binding, shared: Shared, result: Result
+    ) -> ModelStatus:  # fmt: skip
+        settled, newest, sources = "", "", binding.site.passes.reconciler.ports.data
+        if result.spec is not None and result.observed is not None:
+            newest = self.following.saw(result.spec, result.observed, sources)
         if at_rest(result) and result.observed is not None:
-            settled = f"{self._asked(live, origin.path, origin.blob, shared)}.{found(result.observed.serving)}"
+            asked_for = self._asked(live, origin.path, origin.blob, shared)
+            settled = mark(asked_for, found(result.observed.serving), newest)
         return marked(result.status, origin.path, settled)
 
     @staticmethod

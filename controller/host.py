@@ -81,6 +81,7 @@ class Host:
         self._thread("lease", lambda: self.lease.keep(self._stop))
         for number, site in enumerate(self.desk.bindings.sites):
             self._thread(f"trunk-{number}", partial(self._follow, site))
+        self._thread("data", self._follow_data)
         if self.webhooks is not None:
             self.webhooks.start()
             log.info("webhooks on port %d", self.webhooks.port)
@@ -147,6 +148,11 @@ class Host:
     def _follow(self, site: Site) -> None:
         """Look at one repository for ever; another one that is down, or slow, has a thread of its own."""
         site.trunk.forever(self.interval, self._stop, lambda touched: self.desk.wake(site, touched))
+
+    def _follow_data(self) -> None:
+        """Look for newer data again and again; what data repositories are asked is remembered by the port."""
+        while not self._stop.wait(self.interval):
+            self.desk.wake_followers()
 
     def _audit_forever(self) -> None:
         """Let the workers begin once all models are known; then compare now and then, and soon after a relist."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from adapters.checkout import Checkout
 from adapters.repository import Repository
 from adapters.store import Store
+from controller.named_data import manifest_digest
 from specs.digests import DIGEST_PATTERN, digest_bytes, digest_of
 from specs.errors import InvalidManifest, Stalled
 from specs.exports import Gate
@@ -133,8 +134,8 @@ def _from_store(store: Store, key: ModelKey, commit: str, spec: Spec, release: R
     if text is None:
         words = f"v{release.version} of {key} has no evidence in git, and its run {release.run} is not in the store"
         raise Stalled("EvidenceMissing", words)
-    golden = spec.data.golden.digest if spec.data.golden else None
-    measured = store.read(evaluation_key(release.weights, golden)) if golden and golden.startswith("sha256:") else None
+    golden = manifest_digest(store, spec.data.golden, spec.task)
+    measured = store.read(evaluation_key(release.weights, golden)) if golden else None
     try:
         run, evaluation = RunRecord.decode(text), EvaluationRecord.decode(measured) if measured else None
     except ValidationError as error:
@@ -154,8 +155,9 @@ def _checked(found: RecordedRelease) -> RecordedRelease:
         if one != other:
             text = f"{what} in {found.origin} have the digest {one}, but v{found.version} pins {other}"
             raise Stalled("EvidenceContradicts", text)
-    data, model, args = (run.inputs.get(name) for name in ("data", "model", "args"))
-    if not isinstance(model, dict) or not isinstance(args, dict) or not re.match(DIGEST_PATTERN, str(data)):
+    model, args = run.inputs.get("model"), run.inputs.get("args")
+    data = run.dataset or str(run.inputs.get("data"))
+    if not isinstance(model, dict) or not isinstance(args, dict) or not re.match(DIGEST_PATTERN, data):
         text = f"the inputs of v{found.version} name no data set of the store, base model and arguments to train with"
         raise Stalled("EvidenceContradicts", text)
     return found

@@ -91,11 +91,14 @@ class _Attempt:
         return compare(then, now, measured, release.spec.task, release.gates, again)
 
     def _train(self) -> RunRecord:
-        inputs = self._release.run.inputs
-        copy_dataset(self._source, self._store, inputs["data"], self._told("bringing the data"))
+        inputs, dataset = self._release.run.inputs, self._release.run.dataset
+        copy_dataset(self._source, self._store, dataset or inputs["data"], self._told("bringing the data"))
         if "digest" in inputs["model"]:
             copy_blobs(self._source, self._store, [inputs["model"]["digest"]])
-        order = TrainOrder(**self._who, inputs_digest=self._release.run.inputs_digest, inputs=inputs)
+        order = TrainOrder(
+            **self._who, inputs_digest=self._release.run.inputs_digest, inputs=inputs,
+            dataset=None if dataset == inputs["data"] else dataset,
+        )  # fmt: skip
         record = self._do(order, run_key(order.inputs_digest), RunRecord, "training again")
         if record.status != "Succeeded":
             text = f"these inputs do not train any more: {record.reason}: {record.message}"

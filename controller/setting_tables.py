@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from specs.signatures import KEY_FILE_VARIABLE, TRUSTED_VARIABLE, TrustedKey, encode_keys
 
+TOKEN_VARIABLE = "TRUNKLINE_TRACKING_TOKEN_FILE"  # noqa: S105  its name
+_CREDENTIALS, _KEY = "TRUNKLINE_DATA_CREDENTIALS", "TRUNKLINE_PLATFORM_KEY_FILE"
+
 
 class Table(BaseModel):
     """A table of ``trunkline.toml``. Unknown fields are errors, and errors do not quote what may be a secret."""
@@ -33,6 +36,8 @@ class ClusterSettings(Table):
     """Name of a Secret in the models' namespaces whose keys become variables of all pods: how they reach the store."""
     store_claim: str = ""
     """Name of a PersistentVolumeClaim in the models' namespaces that holds a ``file://`` store."""
+    cache_claim: str = ""
+    """Name of a PersistentVolumeClaim there that jobs share as a cache of data and models; it can be lost."""
     network_policies: bool = False
     """Whether each server gets a NetworkPolicy that lets in its own port only."""
     namespaces: list[str] = Field(default_factory=list)
@@ -153,7 +158,13 @@ class DataSettings(Table):
     allow_folders: list[Path] = Field(default_factory=list)
     """Folders that ``file://`` data, and data repositories on this machine, may lie below."""
     environment: list[str] = Field(default_factory=list)
-    """Variables of the agent that its jobs get as well, such as ``AWS_ACCESS_KEY_ID``; in a cluster a Secret has them.
+    """Variables that fetching needs, such as ``GOOGLE_APPLICATION_CREDENTIALS``: the agent passes its own on to its
+    jobs, in a cluster ``secret`` has them."""
+    secret: str = ""
+    """Name of a Secret in the models' namespaces, for those jobs in a cluster that fetch data.
+
+    ``git-credentials`` and ``platform-key`` in it are what ``credentials`` and ``platform_key_file`` are here, where
+    those are given; and it has the variables of ``environment``.
     """
     poll: float = Field(default=60.0, gt=0)
     """Seconds between two looks at a data repository."""
@@ -168,10 +179,16 @@ class DataSettings(Table):
         }
         return {name: value for name, value in found.items() if value}
 
+    @property
+    def secret_files(self) -> dict[str, str]:
+        """Variables of a job that fetches data in a cluster, each with the Secret's key whose file it names."""
+        asked = ((self.credentials, _CREDENTIALS, "git-credentials"), (self.platform_key_file, _KEY, "platform-key"))
+        return {variable: key for file, variable, key in asked if file}
+
     def of_agent(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Variables of a job on this machine, with those that the agent passes on."""
         passed = {name: environment[name] for name in self.environment if name in environment}
-        files = {"TRUNKLINE_DATA_CREDENTIALS": self.credentials, "TRUNKLINE_PLATFORM_KEY_FILE": self.platform_key_file}
+        files = {_CREDENTIALS: self.credentials, _KEY: self.platform_key_file}
         return {**passed, **self.for_jobs, **{name: str(file.absolute()) for name, file in files.items() if file}}
 
 
@@ -180,3 +197,5 @@ class TrackingSettings(Table):
 
     token_file: Path | None = None
     """Holds a token for MLflow."""
+    secret: str = ""
+    """Name of a Secret in the models' namespaces that holds it as ``token``, for jobs in a cluster."""

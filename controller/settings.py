@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from adapters.git_environment import check_url
 from controller import binding_rules
 from controller.setting_tables import (
+    TOKEN_VARIABLE,
     BindingSettings,
     ClusterSettings,
     DataSettings,
@@ -95,9 +96,9 @@ class Settings(Table):
 
     def job_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Give the variables of a job on this machine; ``environment`` is the agent's own."""
-        tokens = {"TRUNKLINE_TRACKING_TOKEN_FILE": self.tracking.token_file}
-        files = {name: str(file.absolute()) for name, file in tokens.items() if file}
-        return {**self.signing.for_jobs, **self.data.of_agent(environment), **files}
+        files = {"TRUNKLINE_CACHE": self.state / "cache", TOKEN_VARIABLE: self.tracking.token_file}
+        named = {name: str(file.absolute()) for name, file in files.items() if file}
+        return {**self.signing.for_jobs, **self.data.of_agent(environment), **named}
 
     @property
     def local_repository(self) -> Path | None:

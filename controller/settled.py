@@ -44,10 +44,19 @@ def _is_rest(status: str, reason: str) -> bool:
     return status == "True" and reason == Reason.AS_DESIRED
 
 
-def is_same(settled: str, asked_now: str, found_now: str | None) -> bool:
-    """Whether a mark names the world as it is now; ``found_now`` is None while nobody knows what serves."""
-    asked_then, _, found_then = settled.partition(".")
-    return asked_then == asked_now and found_now in (None, found_then)
+def mark(asked_now: str, found_now: str, newest: str) -> str:
+    """Name a world; ``newest`` is the newest version of the training data for who follows it, else empty."""
+    return ".".join([asked_now, found_now, *([newest] if newest else [])])
+
+
+def is_same(settled: str, asked_now: str, found_now: str | None, newest: str = "") -> bool:
+    """Whether a mark names the world as it is now; ``found_now`` is None while nobody knows what serves.
+
+    One that follows its data, and was not looked at since the start, is looked at once.
+    """
+    asked_then, _, rest = settled.partition(".")
+    found_then, _, newest_then = rest.partition(".")
+    return asked_then == asked_now and found_now in (None, found_then) and newest_then in ("", newest)
 
 
 def marked(status: ModelStatus, path: str, settled: str) -> ModelStatus:

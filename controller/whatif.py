@@ -15,18 +15,20 @@ from adapters.git_changes import merge_base
 from adapters.repository import Repository
 from adapters.source_git import GitSource
 from adapters.store import Store
+from controller.named_data import manifest_digest
 from reconcilers.consequence import Consequence, DataChange
 from reconcilers.estimate import Estimate, past, training_time
-from reconcilers.forecast import Forecast, forecast
-from reconcilers.imagined import converged, without_expectations
+from reconcilers.forecast import Forecast, forecast, without_expectations
+from reconcilers.imagined import converged
 from reconcilers.observe import Observer, Shared
+from specs.data import Source
 from specs.dataset_diff import DatasetDifference, difference
+from specs.datasets import read_manifest
 from specs.diff import changes, describe
-from specs.digests import digest_bytes
-from specs.errors import Problem
+from specs.errors import Problem, Stalled
 from specs.facts import JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
 from specs.manifest import parse
-from specs.modelspec import ModelKey, Spec
+from specs.modelspec import ModelKey, Spec, Task
 from specs.names import serving_name
 from specs.placement import Placement
 from specs.records import DatasetManifest, RunRecord, dataset_key
@@ -155,22 +157,21 @@ def _data_changes(store: Store | None, old: Spec, new: Spec) -> Iterator[DataCha
         one, other = (getattr(spec.data, name) for spec in (old, new))
         before, after = (source.digest or "" if source else "" for source in (one, other))
         if before != after:
-            yield DataChange(name, before, after, _difference(store, before, after) if store else None)
+            told = _difference((_manifest(store, old.task, one), _manifest(store, new.task, other))) if store else None
+            yield DataChange(name, before, after, told)
 
 
-def _difference(store: Store, before: str, after: str) -> DatasetDifference | None:
-    old, new = (_manifest(store, digest) for digest in (before, after))
+def _difference(both: tuple[DatasetManifest | None, DatasetManifest | None]) -> DatasetDifference | None:
+    old, new = both
     return difference(old, new) if old and new else None
 
 
-def _manifest(store: Store, digest: str) -> DatasetManifest | None:
+def _manifest(store: Store, task: Task, source: Source | None) -> DatasetManifest | None:
     """Give a data set's manifest; None where the store has none that fits, which the forecast tells."""
-    if not digest.startswith("sha256:"):
-        return None
-    data = store.read(dataset_key(digest))
     try:
-        return DatasetManifest.decode(data) if data is not None and digest_bytes(data) == digest else None
-    except ValidationError:
+        digest = manifest_digest(store, source, task)
+        return read_manifest(store.read(dataset_key(digest)), digest) if digest else None
+    except Stalled:
         return None
 
 

@@ -6,7 +6,10 @@ import os
 import time
 from dataclasses import dataclass
 
+from adapters.data_platform import DataPlatform, Platform
+from adapters.data_sources import DataSources
 from adapters.jobs_local import LocalJobs
+from adapters.lookouts import PATIENCE
 from adapters.repository import Repository
 from adapters.servers_local import LocalServers
 from adapters.source_git import GitSource
@@ -29,12 +32,13 @@ class App:
     jobs: LocalJobs
     servers: LocalServers
     source: GitSource
+    data: DataSources
 
     @property
     def ports(self) -> Ports:
         """The adapters as ports; mypy checks here that they fit."""
         vetting = vouching.vetting(self.settings, self.repository, self.forge)
-        return Ports(self.store, self.repository, self.forge, self.jobs, self.servers, vetting)
+        return Ports(self.store, self.repository, self.forge, self.jobs, self.servers, vetting, self.data)
 
     def reconciler(self) -> Reconciler:
         """Build the loop."""
@@ -56,6 +60,23 @@ def repository(settings: Settings) -> Repository:
         settings.repository, settings.state / "git", branch=settings.branch, author=author,
         credentials=forges.credentials(settings),
     )  # fmt: skip
+
+
+def data(settings: Settings, *, patience: float = PATIENCE) -> DataSources:
+    """Open the door to data sets outside the store; nobody is asked yet.
+
+    A first answer may take ``patience`` seconds: little for a loop, more where a person waits.
+    """
+    given = settings.data
+    return DataSources(
+        settings.state / "data", credentials=given.credentials, allow_hosts=given.allow_hosts,
+        allow_folders=given.allow_folders, poll=given.poll, patience=patience, platform=_platform(settings),
+    )  # fmt: skip
+
+
+def _platform(settings: Settings) -> DataPlatform | None:
+    key_file = settings.data.platform_key_file
+    return DataPlatform(Platform(settings.data.platform_url, key_file)) if key_file is not None else None
 
 
 def limits(settings: Settings) -> Limits:
@@ -81,4 +102,5 @@ def build(settings: Settings) -> App:
             port=settings.port, environment=settings.signing.for_servers,
         ),
         source=GitSource(git, prefix=settings.prefix),
+        data=data(settings),
     )  # fmt: skip

@@ -29,7 +29,7 @@ class Proposal:
     path: str
     """The manifest's path in the repository."""
     field: str
-    """The only value that the edit may touch, for instance ``spec.release``."""
+    """The value that the edit may touch, for instance ``spec.release``."""
     value: object
     """New value of that field, as plain JSON values in the order they should be written."""
     title: str
@@ -40,6 +40,13 @@ class Proposal:
     """Evidence: path in the repository to content."""
     blobs: dict[str, str] = dataclasses.field(default_factory=dict)
     """Evidence that is in the store: path in the repository to digest."""
+    also: tuple[tuple[str, object], ...] = ()
+    """Further fields that are edited, with their new values; nothing else may be touched."""
+
+    @property
+    def edits(self) -> tuple[tuple[str, object], ...]:
+        """Every field that is edited with its new value, in the order of the edits."""
+        return ((self.field, self.value), *self.also)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from reconcilers.drafts import answered
 from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
 from specs.errors import Stalled, TrunklineError
 from specs.facts import SourcedSpec
-from specs.manifest import edit, prove
+from specs.manifest import rewrite
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class Applier:
     def _propose(self, source: SourcedSpec, action: Propose, permit: Permit) -> None:
         """Edit, prove, commit, push, ask. The same proposal on the same base makes the same commit."""
         proposal = action.proposal
-        text = edit(source.text, source.key, proposal.field, proposal.value)
-        prove(source.text, text, source.key, proposal.field, proposal.value)
+        text = rewrite(source.text, source.key, proposal.edits)
         files = {proposal.path: text.encode(), **proposal.files}
         files |= {path: self._store.read_blob(digest) for path, digest in proposal.blobs.items()}
         number, expected = action.number, action.expected

@@ -168,6 +168,8 @@ def _parts(release: Release, evidence: Evidence | None) -> Iterator[dict[str, An
                 {"name": "trunkline:images", "value": str(found.images)},
                 {"name": "trunkline:classes", "value": ", ".join(found.names)},
             ]
+            if found.pinned != found.digest:
+                contents.append({"name": "trunkline:pinned", "value": found.pinned})
             yield {
                 "type": "data", "bom-ref": _ref(name, found), "name": f"{name} data", "hashes": _hashes(found.digest),
                 "data": [{"type": "dataset", "name": f"{name} data", "contents": {"properties": contents}}],

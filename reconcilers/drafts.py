@@ -35,6 +35,8 @@ class Edit:
     trailers: tuple[tuple[str, str], ...]
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)
     blobs: dict[str, str] = dataclasses.field(default_factory=dict)
+    also: tuple[tuple[str, object], ...] = ()
+    """Further fields with their new values."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Draft:
     content: object
     """What makes it this proposal and no other: no version, no time, no metric."""
     subject: str
-    """Digest of the run it is about."""
+    """Digest of the run, or of what else it is about."""
     field: str
     title: str
     body: str
@@ -53,6 +55,8 @@ class Draft:
     """Writes the evidence; asked only when something is to be pushed, since most passes find all as it should be."""
     auto_merge: bool = False
     """Whether the forge is to be asked to merge it by itself, as soon as its own rules allow."""
+    instead: str = "change the inputs"
+    """What else a person can do who said no."""
 
 
 def key_of(ctx: Context, intent: str, content: object) -> str:
@@ -80,7 +84,7 @@ def build(ctx: Context, draft: Draft, key: str) -> Proposal:
         intent=draft.intent, key=key, branch=proposal_branch(draft.intent, *ctx.key, key),
         path=ctx.observed.source.path, field=draft.field, value=edit.value, title=title,
         body=f"{draft.body.rstrip()}\n\n{marker(draft, key)}\n", message=f"{title}\n\n{lines}\n",
-        files=edit.files, blobs=edit.blobs,
+        files=edit.files, blobs=edit.blobs, also=edit.also,
     )  # fmt: skip
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from reconcilers import orders, report
 from reconcilers.context import Context
+from reconcilers.data_steps import validation
 from reconcilers.observed import DatasetFact
 from reconcilers.steps import gate_results, parity
+from specs.data import Source
 from specs.digests import digest_bytes
 from specs.names import evidence_dir
 from specs.records import Record
@@ -32,6 +34,9 @@ def pictures(ctx: Context) -> dict[str, str]:
     """Give the pictures that belong to the candidate: name in the evidence folder to digest."""
     found: dict[str, str] = {}
     run = ctx.run
+    looked_at = validation(ctx)
+    if looked_at is not None:
+        found |= {f"data-{name}": digest for name, digest in looked_at.files.items() if name.endswith((".png", ".jpg"))}
     if run is not None:
         found |= {f"training-{name}": digest for name, digest in run.files.items() if name.endswith((".png", ".jpg"))}
     evaluation = ctx.observed.evaluations.get((ctx.weights or "", ctx.golden or ""))
@@ -51,7 +56,11 @@ def evidence(ctx: Context, content: dict[str, Any], version: int) -> dict[str, A
         "release": content,
         "inputs": spec.inputs(),
         "source": {"repository": source.repository, "path": source.path, "commit": source.changed.sha},
-        "data": {"train": _dataset(ctx.observed.train), "golden": _dataset(ctx.observed.golden)},
+        "data": {
+            "train": _dataset(ctx.observed.train, spec.data.train),
+            "golden": _dataset(ctx.observed.golden, spec.data.golden),
+            "validation": _dump(validation(ctx)),
+        },
         "run": _dump(ctx.run),
         "evaluation": _dump(ctx.observed.evaluations.get((ctx.weights or "", golden))),
         "champion": {
@@ -88,14 +97,16 @@ def _export(ctx: Context, index: int) -> dict[str, Any]:
     }
 
 
-def _dataset(fact: DatasetFact | None) -> dict[str, Any] | None:
-    if fact is None or fact.manifest is None:
+def _dataset(fact: DatasetFact | None, source: Source | None) -> dict[str, Any] | None:
+    """Give a data set in numbers, and what git names it by where that is not its manifest."""
+    if fact is None or fact.manifest is None or source is None:
         return None
     manifest = fact.manifest
-    return {
+    told = {
         "digest": fact.digest, "images": manifest.images, "names": manifest.names, "classCounts": manifest.class_counts,
         "files": len(manifest.files),
     }  # fmt: skip
+    return told if source.in_store else told | {"source": source.plain(), "imported": _dump(fact.imported)}
 
 
 def _dump(record: Record | None) -> dict[str, Any] | None:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from reconcilers.actions import Action, Propose, RollOut, StartJob, Withdraw
 from reconcilers.context import Context, Verdict
 from reconcilers.limits import Crowd
-from reconcilers.observed import Observed
+from reconcilers.observed import DatasetFact, Observed
+from reconcilers.pinning import INTENT as PIN
 from reconcilers.plan import plan
 from reconcilers.promotion import is_released
 from reconcilers.proposals import was_decided
+from specs.data import Source
+from specs.data_records import SetReport, ValidationRecord
 from specs.digests import digest_of, short
 from specs.facts import ServingState
-from specs.modelspec import ModelKey, Spec
-from specs.records import ComparisonRecord, EvaluationRecord, ExportRecord, RunRecord
+from specs.modelspec import ModelKey, Spec, Task
+from specs.records import ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord, RunRecord
 from specs.status import ConditionType as Type
-from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, TrainOrder, export_digest
+from specs.workorders import (
+    AnyOrder,
+    CompareOrder,
+    EvaluateOrder,
+    ExportOrder,
+    ImportOrder,
+    TrainOrder,
+    ValidateOrder,
+    export_digest,
+)
 
 _ROUNDS = 12
+_IMAGINED = "imagined"
 _MEASURES = "measures on golden"
 
 
@@ -45,13 +59,17 @@ def forecast(
 ) -> Forecast:
     """Say what reconciling ``spec`` in this world leads to, up to the question that only measuring answers.
 
-    ``again`` chooses the words: what a model had before is done *again* (retrains, re-exports). Jobs go well; open
-    proposals are left out, since what is being asked about may be one of them. ``blind`` is for a world that is
-    imagined altogether: then no number is known, and every gate is a question.
+    ``again`` chooses the words: what a model had before is done *again* (retrains, re-exports). Jobs go well, what is
+    fetched is as expected; newer data is a question of its own. Open proposals are left out, since what is being asked
+    about may be one of them. ``blind`` is for a world that is imagined altogether: then no number is known, and every
+    gate is a question.
     """
     effects: list[str] = []
     decided_before = tuple(p for p in observed.proposals if was_decided(p))
-    world = replace(observed, jobs={}, proposals=decided_before, branches={}, leftovers={}, crowd=Crowd())
+    world = replace(
+        observed, jobs={}, proposals=decided_before, branches={}, leftovers={}, crowd=Crowd(), newer=None,
+        resolved={**dict(_pinned(spec)), **observed.resolved},
+    )  # fmt: skip
     imagined, judged = blind, bool(spec.gates) or any(export.parity for export in spec.exports)
     stopped = ""
     for _ in range(_ROUNDS):
@@ -68,10 +86,26 @@ def forecast(
         for action in decided.intended:
             effects.append(_phrase(action, spec, again=again))
             world = assume(world, action)
+            if isinstance(action, StartJob) and isinstance(action.order, ImportOrder):
+                spec = without_expectations(spec)
         imagined = imagined or any(isinstance(action, StartJob) for action in decided.intended)
         if not decided.intended or any(isinstance(action, Propose) for action in decided.intended):
             break
     return Forecast(_told(effects), (), stopped, spec.suspend)
+
+
+def without_expectations(spec: Spec) -> Spec:
+    """Give a spec that takes any data: what is in the data is not known here."""
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"expect": None})})
+
+
+def _pinned(spec: Spec) -> Iterator[tuple[str, Source]]:
+    """Pretend to know what bare references stand for."""
+    made = {"uri": digest_of(_IMAGINED), "dvc": f"md5:{'0' * 32}.dir", "platform": _IMAGINED}
+    for field, source in spec.unpinned:
+        named = source.plain()
+        named[source.kind]["digest"] = made[source.kind]
+        yield field, Source.model_validate(named, by_alias=True, by_name=False)
 
 
 def _told(phrases: list[str]) -> tuple[str, ...]:
@@ -100,7 +134,7 @@ def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
     if isinstance(action, Withdraw):
         return "stops serving"
     if isinstance(action, Propose):
-        return f"proposes to {action.proposal.intent}"
+        return "asks to pin its data" if action.proposal.intent == PIN else f"proposes to {action.proposal.intent}"
     order = action.order if isinstance(action, StartJob) else None
     if isinstance(order, TrainOrder):
         return "retrains" if again else "trains"
@@ -108,10 +142,9 @@ def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
         digests = {e.name: export_digest(e.format, e.args, spec.image_size) for e in spec.exports}
         names = ", ".join(name for name, digest in digests.items() if digest == order.export_digest)
         return f"{'re-exports' if again else 'exports'} {names}"
+    if isinstance(order, ImportOrder):
+        return "fetches the data"
     return _MEASURES if isinstance(order, (EvaluateOrder, CompareOrder)) else ""
-
-
-_IMAGINED = "imagined"
 
 
 def assume(world: Observed, action: Action) -> Observed:
@@ -142,6 +175,13 @@ def _assume_job(world: Observed, order: AnyOrder) -> Observed:
         return _assume_measured(done, file, order.golden) if order.golden else done
     if isinstance(order, EvaluateOrder):
         return _assume_measured(world, order.subject, order.golden)
+    if isinstance(order, ImportOrder):
+        return _assume_imported(world, order)
+    if isinstance(order, ValidateOrder):
+        found = ValidationRecord(
+            train_digest=order.train, golden_digest=order.golden, task=order.task, train=SetReport(images=0)
+        )
+        return replace(world, validation=found)
     if not isinstance(order, CompareOrder):
         return world  # what those find out decides nothing here
     comparison = ComparisonRecord(
@@ -154,3 +194,21 @@ def _assume_job(world: Observed, order: AnyOrder) -> Observed:
 def _assume_measured(world: Observed, subject: str, golden: str) -> Observed:
     record = EvaluationRecord(subject=subject, golden=golden, n=0, values={}, per_image=digest_of("imagined"))
     return replace(world, evaluations={**world.evaluations, (subject, golden): record})
+
+
+def imagined_dataset(task: Task, named: str, names: list[str]) -> DatasetFact:
+    """Give a data set of which only its name outside the store is known."""
+    manifest = DatasetManifest(task=task, names=names, files=[], images=0, class_counts={})
+    return DatasetFact(digest_of(["imagined data", named]), manifest)
+
+
+def _assume_imported(world: Observed, order: ImportOrder) -> Observed:
+    """Put a data set where it is missing; its classes are those of the other one."""
+    named = next(iter(order.source.values())).get("digest", "")
+    names = [fact.manifest.names for fact in (world.train, world.golden) if fact and fact.manifest]
+    made = imagined_dataset(order.task, named, names[0] if names else [])
+    train, golden = (
+        made if fact is not None and fact.manifest is None and fact.digest == named else fact
+        for fact in (world.train, world.golden)
+    )
+    return replace(world, train=train, golden=golden)

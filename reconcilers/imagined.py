@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconcilers.actions import StartJob
-from reconcilers.forecast import assume
+from reconcilers.forecast import assume, imagined_dataset, without_expectations
 from reconcilers.observed import DatasetFact, Observed
 from reconcilers.plan import plan
 from specs.data import Source
 from specs.facts import ServingState, SourcedSpec
 from specs.modelspec import Spec
-from specs.records import ArtifactRecord, DatasetManifest, ExportRecord, RunRecord
+from specs.records import ArtifactRecord, ExportRecord, RunRecord
 from specs.release import Pin
 from specs.workorders import export_digest
 
@@ -34,11 +34,6 @@ def converged(source: SourcedSpec, old: Spec | None, new: Spec, serving: Serving
     return _with_data(world, new)
 
 
-def without_expectations(spec: Spec) -> Spec:
-    """Give a spec that takes any data: what is in the data is not known here."""
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"expect": None})})
-
-
 def _done(world: Observed, source: SourcedSpec, spec: Spec) -> Observed:
     """Let every job of a spec go well."""
     for _ in range(_ROUNDS):
@@ -56,10 +51,10 @@ def _with_data(world: Observed, spec: Spec) -> Observed:
 
 
 def _data(spec: Spec, source: Source) -> DatasetFact | None:
-    if source.uri is None or source.uri.digest is None:
+    if source.digest is None:
         return None
-    manifest = DatasetManifest(task=spec.task, names=[], files=[], images=0, class_counts={})
-    return DatasetFact(source.uri.digest, manifest)
+    fact = imagined_dataset(spec.task, source.digest, [])
+    return replace(fact, digest=source.digest) if source.in_store else fact
 
 
 def _with_release(world: Observed, spec: Spec) -> Observed:

@@ -10,12 +10,24 @@ from specs.facts import JobPhase, JobState
 from specs.modelspec import Spec
 from specs.placement import Placement
 from specs.status import ConditionType, Reason
-from specs.workorders import AnyOrder, ExportOrder, export_digest
+from specs.workorders import (
+    AnyOrder,
+    CompareOrder,
+    DiffOrder,
+    ExportOrder,
+    ImportOrder,
+    TrackOrder,
+    ValidateOrder,
+    export_digest,
+)
 
 MAX_ATTEMPTS = 3
 PERMANENT_EXIT = 10
 FIRST_BACKOFF = 5.0
 """Seconds after the first failed attempt; four times as long after each further one."""
+
+_LIGHT = (ImportOrder, ValidateOrder, DiffOrder, CompareOrder, TrackOrder)
+"""What computes with pictures and numbers only: a GPU, or a node that has one, would stand idle."""
 
 
 def work(ctx: Context, type_: ConditionType, reason: Reason, orders: Iterable[AnyOrder]) -> Step | None:
@@ -53,8 +65,13 @@ def is_lost(state: JobState) -> bool:
 
 
 def placement_of(spec: Spec, order: AnyOrder) -> Placement:
-    """Give where a job runs: exports as their section says, everything else like the training."""
+    """Give where a job runs: exports as their section says, what needs no accelerator anywhere, the rest like training.
+
+    The queue admits all of them, so that nothing is held back where a cluster suspends jobs that name none.
+    """
     training = spec.training
+    if isinstance(order, _LIGHT):
+        return Placement(queue=training.queue_name or "")
     if isinstance(order, ExportOrder):
         for export in spec.exports:
             same = export_digest(export.format, export.args, spec.image_size) == order.export_digest

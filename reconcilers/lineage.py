@@ -70,8 +70,10 @@ def places(events: Iterable[Event]) -> Iterator[Place]:
 
 def _named(evidence: Evidence) -> Iterator[tuple[str, str | None]]:
     data, run = evidence.data, evidence.run
-    yield "training data", data.train.digest if data.train else None
-    yield "golden data", data.golden.digest if data.golden else None
+    for role, told in (("training data", data.train), ("golden data", data.golden)):
+        yield role, told.digest if told else None
+        if told is not None and told.pinned != told.digest:
+            yield f"{role} as git names it", told.pinned
     if run is not None:
         yield "base model", run.base_model
         yield from ((f"file {name} of the run", digest) for name, digest in sorted(run.files.items()))
@@ -82,7 +84,7 @@ def _named(evidence: Evidence) -> Iterator[tuple[str, str | None]]:
 
 def find(events: Iterable[Event], start: str) -> list[Place]:
     """Give the places of the one digest that begins with ``start`` (hexadecimal); Stalled where there are several."""
-    found = [place for place in places(events) if place.digest.removeprefix("sha256:").startswith(start)]
+    found = [place for place in places(events) if place.digest.rpartition(":")[2].startswith(start)]
     digests = sorted({place.digest for place in found})
     if len(digests) > 1:
         names = ", ".join(f"{digest[:27]}…" for digest in digests[:5])
@@ -119,7 +121,7 @@ def chain(event: Event, role: str, witnesses: Witnesses, story: Chronicle) -> Li
         return _evidence(event, _commit(event, witnesses, story))
     digest = next(place.digest for place in places([event]) if place.role == role)
     used = Link(role, digest, "named by the evidence below", Trust.CLAIMED, "the evidence names it", (run,))
-    return used if role != "training data" else _data(role, digest, evidence, (run,))
+    return _data(role, digest, evidence, (run,)) if role.startswith("training data") else used
 
 
 def _exported(found: ExportEvidence | None) -> str:
@@ -183,9 +185,13 @@ def _inputs(evidence: Evidence) -> Iterator[Link]:
 
 def _data(role: str, digest: str, evidence: Evidence | None, sources: tuple[Link, ...]) -> Link:
     train = evidence.data.train if evidence else None
-    good = evidence is not None and evidence.inputs.get("data") == digest
+    named = train.pinned if train else ""
+    good = evidence is not None and evidence.inputs.get("data") in (digest, named)
     detail = f"{train.images} images, {len(train.names)} classes" if train else ""
     how = "it is among the inputs" if good else "the inputs name other data"
+    if good and train is not None and digest != named:
+        how = f"the inputs name {named}, which the evidence says is this data set"
+        return Link(role, digest, detail, Trust.CLAIMED, how, sources)
     return Link(role, digest, detail, Trust.PROVED if good else Trust.WRONG, how, sources)
 
 
@@ -247,4 +253,5 @@ def headline(place: Place) -> str:
     """Say in one line what a digest is."""
     release = place.event.release
     version = f" v{release.version}" if release else ""
-    return f"sha256:{short(place.digest)}… is the {place.role} of {place.event.key}{version}"
+    kind = place.digest.rpartition(":")[0]
+    return f"{f'{kind}:' if kind else ''}{short(place.digest)}… is the {place.role} of {place.event.key}{version}"

@@ -54,6 +54,8 @@ class Result:
     plan: Plan | None = None
     observed: Observed | None = None
     """The world that was decided about."""
+    spec: Spec | None = None
+    """What was decided about it."""
 
 
 class Reconciler:
@@ -68,8 +70,9 @@ class Reconciler:
         """
         self.ports = ports
         self.observer = Observer(
-            ports.store, ports.repository, ports.forge, ports.jobs, ports.servers, remembered, limits=limits
-        )
+            ports.store, ports.repository, ports.forge, ports.jobs, ports.servers, remembered, limits=limits,
+            sources=ports.data,
+        )  # fmt: skip
         self._remembered = remembered
         self._applier = Applier(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
         self._clock = clock
@@ -98,7 +101,7 @@ class Reconciler:
         )
         status = summarize(ctx, decided, troubles, previous, stamp)
         retry = any(isinstance(trouble.error, Transient) for trouble in troubles)
-        return Result(status, len(troubles) < len(decided.actions), retry, decided.after, decided, observed)
+        return Result(status, len(troubles) < len(decided.actions), retry, decided.after, decided, observed, spec)
 
     def _spec(self, source: SourcedSpec) -> Spec:
         """Parse, unless the same text was parsed before: most passes find nothing changed."""

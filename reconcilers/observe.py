@@ -4,125 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from reconcilers import orders
 from reconcilers.context import Context
 from reconcilers.limits import Allowance, Crowd, Limits
-from reconcilers.observed import DatasetFact, Observed
-from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
-from specs.data import Source
-from specs.digests import digest_bytes
-from specs.errors import Stalled
+from reconcilers.observed import Observed
+from reconcilers.observing_data import DataObserver
+from reconcilers.ports import DataSources, Forge, Jobs, Repository, Servers, Store
+from reconcilers.records import CACHE_SIZE, Records
 from specs.facts import ProposalState, PullRequest, PullState, SourcedSpec
 from specs.modelspec import ModelKey, Spec
 from specs.names import BRANCH_PREFIX, parse_branch, serving_name
 from specs.records import (
     ArtifactRecord,
     ComparisonRecord,
-    DatasetManifest,
     EvaluationRecord,
     ExportRecord,
-    Record,
     RunRecord,
     artifact_key,
     comparison_key,
-    dataset_key,
     evaluation_key,
     export_key,
     run_key,
 )  # fmt: skip
-from specs.status import Reason
 from specs.workorders import export_digest
-
-R = TypeVar("R", bound=Record)
-_CACHE_SIZE = 20_000
-
-
-class Records:
-    """Typed records of the store. Those that are there never change, so they are read once."""
-
-    def __init__(self, store: Store, remembered: int = _CACHE_SIZE) -> None:
-        self._store = store
-        self._remembered = remembered
-        self._known: dict[str, Record] = {}
-        self._shared: dict[tuple[str, str], tuple[str, ...]] = {}
-
-    def get(self, key: str, type_: type[R]) -> R | None:
-        """Give a record, or None; Stalled ``CorruptRecord`` where the text is not one."""
-        known = self._known.get(key)
-        if isinstance(known, type_):
-            return known
-        data = self._store.read(key)
-        if data is None:
-            return None
-        try:
-            record = type_.decode(data)
-        except ValidationError as error:
-            text = f"{key} in the store is not a {type_.__name__}: {error.error_count()} fields are wrong; remove it"
-            raise Stalled("CorruptRecord", text) from error
-        flaw = _flaw(key, record)
-        if flaw:
-            raise Stalled("CorruptRecord", f"{key} in the store {flaw}; remove it, and it is made again")
-        if len(self._known) >= self._remembered:
-            self._known.clear()
-        self._known[key] = record
-        return record
-
-    def shared_pictures(self, train: DatasetFact | None, golden: DatasetFact | None) -> tuple[str, ...]:
-        """Give the golden pictures that are in the training data as well."""
-        if train is None or golden is None or train.manifest is None or golden.manifest is None:
-            return ()
-        pair = (train.digest, golden.digest)
-        if pair not in self._shared:
-            self._shared[pair] = shared_pictures(train.manifest, golden.manifest)
-        return self._shared[pair]
-
-    def dataset(self, digest: str) -> DatasetFact:
-        """Look up a data set's manifest and check it against the digest that names it."""
-        key = dataset_key(digest)
-        known = self._known.get(key)
-        if isinstance(known, DatasetManifest):
-            return DatasetFact(digest, known)
-        data = self._store.read(key)
-        if data is None:
-            text = f"{digest} is not in the store; add it with `trunkline data add`, or correct the digest"
-            return DatasetFact(digest, reason=Reason.DATA_MISSING, message=text)
-        if digest_bytes(data) != digest:
-            text = f"the manifest under {digest} has other bytes than its digest says; add the data set again"
-            return DatasetFact(digest, reason=Reason.DATA_CORRUPT, message=text)
-        manifest = self.get(key, DatasetManifest)
-        return DatasetFact(digest, manifest)
-
-
-def shared_pictures(train: DatasetManifest, golden: DatasetManifest) -> tuple[str, ...]:
-    """Give the paths, in golden, of pictures whose bytes are in both data sets."""
-    both = train.image_digests() & golden.image_digests()
-    return tuple(sorted(entry.path for entry in golden.files if entry.digest in both))
-
-
-def _flaw(key: str, record: Record) -> str:
-    """Say how a record contradicts its key or itself; empty where it does not."""
-    empty = False
-    match record:
-        case RunRecord():
-            own, empty = run_key(record.inputs_digest), record.status == "Succeeded" and record.weights is None
-        case ExportRecord():
-            own = export_key(record.weights, record.export_digest)
-            empty = record.status == "Succeeded" and record.file is None
-        case EvaluationRecord():
-            own = evaluation_key(record.subject, record.golden)
-        case ComparisonRecord():
-            own = comparison_key(record.subject, record.baseline, record.golden)
-        case ArtifactRecord():
-            own = artifact_key(record.file)
-        case _:
-            own = key
-    if own != key:
-        return f"is about something else, {own}"
-    return "says that it succeeded, and names no file" if empty else ""
 
 
 @dataclass(frozen=True)
@@ -144,11 +49,15 @@ class Observer:
 
     def __init__(
         self, store: Store, repository: Repository, forge: Forge, jobs: Jobs, servers: Servers,
-        remembered: int = _CACHE_SIZE, *, limits: Limits | None = None,
+        remembered: int = CACHE_SIZE, *, limits: Limits | None = None, sources: DataSources | None = None,
     ) -> None:  # fmt: skip
-        """``limits`` of the repository, for all its models together; None sets none."""
+        """``limits`` of the repository, for all its models together; None sets none.
+
+        ``sources`` says what data outside the store is named; None where nobody can be asked.
+        """
         self._allowance = Allowance(limits)
         self._records = Records(store, remembered)
+        self._data = DataObserver(self._records, sources)
         self._repository = repository
         self._forge = forge
         self._jobs = jobs
@@ -177,13 +86,8 @@ class Observer:
         branches = shared.branches.get(key, {})
         proposals = self._proposals(source.branch, shared.pulls.get(key, ()), branches, shared.head)
         runs = self._runs(spec)
-        train = self._dataset(spec.data.train)
-        golden = self._dataset(spec.data.golden) if spec.data.golden else None
         observed = Observed(
             source=source,
-            train=train,
-            golden=golden,
-            shared_pictures=self._records.shared_pictures(train, golden),
             runs=runs,
             exports=self._exports(spec, runs),
             artifacts=self._artifacts(spec),
@@ -193,14 +97,10 @@ class Observer:
             leftovers=self._leftovers(proposals, branches, shared.head),
             crowd=shared.crowd,
         )
+        observed = self._data.look(spec, observed)
         observed = self._measurements(key, spec, observed)
         states = {o.job: self._jobs.state(o) for o in orders.missing(Context(key, spec, observed, 0.0))}
         return replace(observed, jobs={name: state for name, state in states.items() if state is not None})
-
-    def _dataset(self, source: Source) -> DatasetFact | None:
-        if source.uri is None or source.uri.digest is None:
-            return None
-        return self._records.dataset(source.uri.digest)
 
     def _runs(self, spec: Spec) -> dict[str, RunRecord]:
         wanted = {spec.inputs_digest}

@@ -19,6 +19,10 @@ from specs.records import (
     Progress,
     RunRecord,
 )
+from specs.status import Reason
+
+FOLLOWED = "spec.triggers.onData"
+"""Under this name stands why nobody knows the newest version."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,24 @@ class DatasetFact:
 
 
 @dataclass(frozen=True)
+class SourceTrouble:
+    """Why nobody knows what a source stands for now."""
+
+    reason: Reason
+    message: str
+    passing: bool
+    """Whether it may go away by itself."""
+
+
+@dataclass(frozen=True)
 class NewerData:
     """A version of the training data that is newer than the one that git names."""
 
     source: Source
     """As it would be pinned."""
     fact: DatasetFact
+    shared_pictures: tuple[str, ...] = ()
+    """Golden pictures that are in it as well."""
     difference: DifferenceRecord | None = None
     validation: ValidationRecord | None = None
     """Of it and the golden set."""
@@ -60,6 +76,9 @@ class Observed:
     resolved: Mapping[str, Source] = field(default_factory=dict)
     """Field (``spec.data.train``) to what its bare reference stands for now."""
     newer: NewerData | None = None
+    """None where the pinned version is the newest, or nobody asks."""
+    troubles: Mapping[str, SourceTrouble] = field(default_factory=dict)
+    """Field to why what it names could not be found out: of a bare reference, or ``spec.triggers.onData``."""
     validation: ValidationRecord | None = None
     """Of training data and golden set."""
     tuning: TuningRecord | None = None

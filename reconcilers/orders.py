@@ -5,9 +5,79 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconcilers.context import Context
+from specs.data import Source
+from specs.data_records import ValidationRecord
 from specs.exports import Export
 from specs.records import ExportRecord
-from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, train_order
+from specs.workorders import (
+    AnyOrder,
+    CompareOrder,
+    DiffOrder,
+    EvaluateOrder,
+    ExportOrder,
+    ImportOrder,
+    ValidateOrder,
+    train_order,
+)
+
+
+def import_of(ctx: Context, source: Source) -> ImportOrder:
+    """Give the order that fetches a data set."""
+    return ImportOrder(
+        model=str(ctx.key), commit=ctx.observed.source.changed.sha, task=ctx.spec.task, source=source.plain()
+    )
+
+
+def lookups(ctx: Context) -> Iterator[AnyOrder]:
+    """Give the fetching of addresses without digest whose digest nobody knows yet."""
+    for field, source in ctx.spec.unpinned:
+        if source.kind == "uri" and field not in ctx.observed.resolved and field not in ctx.observed.troubles:
+            yield import_of(ctx, source)
+
+
+def imports(ctx: Context) -> Iterator[AnyOrder]:
+    """Give the fetching of pinned data that the store does not have. What a run has learned is not needed again."""
+    named = ((ctx.spec.data.train, ctx.observed.train), (ctx.spec.data.golden, ctx.observed.golden))
+    for source, fact in named[ctx.run is not None :]:
+        there = fact is not None and (fact.manifest is not None or fact.reason)
+        if source is not None and source.digest is not None and not source.in_store and not there:
+            yield import_of(ctx, source)
+
+
+def is_about(record: ValidationRecord | None, train: str, golden: str | None) -> bool:
+    """Whether a validation is that of these two data sets."""
+    return record is not None and (record.train_digest, record.golden_digest) == (train, golden)
+
+
+def validation(ctx: Context) -> Iterator[AnyOrder]:
+    """Give the validation, unless its record is there, or neither training nor measuring is still to come."""
+    weights, train, golden = ctx.weights, ctx.dataset, ctx.golden
+    if train is None or (golden is None and ctx.spec.data.golden is not None):
+        return
+    to_come = ctx.run is None or (weights and golden and (weights, golden) not in ctx.observed.evaluations)
+    if to_come and not is_about(ctx.observed.validation, train, golden):
+        yield _validate(ctx, train)
+
+
+def _validate(ctx: Context, train: str) -> ValidateOrder:
+    commit = ctx.observed.source.changed.sha
+    return ValidateOrder(model=str(ctx.key), commit=commit, task=ctx.spec.task, train=train, golden=ctx.golden)
+
+
+def newer(ctx: Context) -> Iterator[AnyOrder]:
+    """Give what is to be found out about the newest version of the training data before anybody is asked about it."""
+    found = ctx.observed.newer
+    if found is None or found.fact.reason:
+        return
+    if found.fact.manifest is None:
+        yield import_of(ctx, found.source)
+        return
+    after, before = found.fact.digest, ctx.dataset
+    if not is_about(found.validation, after, ctx.golden):
+        yield _validate(ctx, after)
+    if before is not None and found.difference is None:
+        commit = ctx.observed.source.changed.sha
+        yield DiffOrder(model=str(ctx.key), commit=commit, task=ctx.spec.task, before=before, after=after)
 
 
 def training(ctx: Context) -> Iterator[AnyOrder]:
@@ -91,4 +161,5 @@ def _compare_export(ctx: Context, export: Export, file: str) -> Iterator[AnyOrde
 
 def missing(ctx: Context) -> tuple[AnyOrder, ...]:
     """Give every order that some step could start now."""
-    return (*training(ctx), *evaluations(ctx), *exports(ctx))
+    data = (*lookups(ctx), *imports(ctx), *validation(ctx))
+    return (*data, *training(ctx), *evaluations(ctx), *exports(ctx), *newer(ctx))

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from reconcilers.actions import Action, DeleteBranch, Propose
+from reconcilers.bumping import plan_newer_data
 from reconcilers.context import Context, Step, Verdict
+from reconcilers.data_steps import plan_data
 from reconcilers.markdown import escape
 from reconcilers.observed import Observed
 from reconcilers.promotion import INTENT as PROMOTE
 from reconcilers.promotion import plan_promotion
 from reconcilers.proposals import rejected_branches, stale
 from reconcilers.rollout import over, plan_rollback, plan_rollout
-from reconcilers.steps import plan_data, plan_evaluation, plan_exports, plan_gates, plan_training
+from reconcilers.steps import plan_evaluation, plan_exports, plan_gates, plan_training
 from reconcilers.vetting import told
 from specs.modelspec import ModelKey, Spec
 from specs.status import ConditionType as Type
@@ -27,7 +29,7 @@ LINE = (plan_data, plan_training, plan_evaluation, plan_exports, plan_gates, pla
 """The production line of a candidate, in order; the first step that is not done ends it."""
 
 
-ASIDES: tuple[Callable[[Context, tuple[Step, ...]], Step | None], ...] = ()
+ASIDES: tuple[Callable[[Context, tuple[Step, ...]], Step | None], ...] = (plan_newer_data,)
 """What goes on beside the line, once it has got as far as it gets; None where there is nothing to say about it."""
 
 

@@ -34,6 +34,7 @@ PAUSE = 300.0
 """Seconds in which what we closed stays closed: whatever flaps, people hear of it a few times an hour at most."""
 RELEASING = ("promote", "rollback")
 """Intents that edit ``spec.release``: the one merged last is what trunk said until a person undid it."""
+_RELEASED = "What is released is what the inputs ask for; nothing is left to propose."
 
 
 def plan_proposal(ctx: Context, draft: Draft) -> Step:
@@ -44,7 +45,7 @@ def plan_proposal(ctx: Context, draft: Draft) -> Step:
     state = next((p for p in reversed(same) if p.pull.state is PullState.OPEN), None)
     others = _close_others(ours, draft, key)
     if state is None:
-        decision = _decision(ctx, same)
+        decision = _decision(ctx, draft, same)
         if decision is None:
             return _open(ctx, draft, key, same, others)
         gone = stale(ctx, draft.intent, reason="Obsolete", sentence="Something else would be proposed now.")
@@ -81,23 +82,26 @@ def _open_one(ctx: Context, draft: Draft, key: str, state: ProposalState) -> tup
     return waits, ()
 
 
-def _decision(ctx: Context, same: list[ProposalState]) -> tuple[Verdict, Reason, str] | None:
+def _decision(ctx: Context, draft: Draft, same: list[ProposalState]) -> tuple[Verdict, Reason, str] | None:
     """Find the decision of people that stands against the proposal that these pull requests, none open, were for."""
     if not same:
         return None
     last = same[-1]
     if last.pull.state is PullState.CLOSED and closed_because(last.pull) is None:
-        text = f"{_name(last)} was closed without merging; change the inputs, or reopen it, to propose again"
+        text = f"{_name(last)} was closed without merging; {draft.instead}, or reopen it, to propose again"
         return Verdict.STOP, Reason.REJECTED, text
     if last.pull.state is PullState.MERGED and last.retargeted:
-        text = f"{_name(last)} was merged into {last.pull.base}; bring that here by pull request, or change the inputs"
+        text = f"{_name(last)} was merged into {last.pull.base}; bring that here by pull request, or {draft.instead}"
         return Verdict.REST, Reason.RETARGETED, text
     if not _arrived(last):
         return None
-    arrived = [p for p in ctx.observed.proposals if p.intent in RELEASING and _arrived(p)]
-    if last.intent in RELEASING and max(arrived, key=lambda p: (p.pull.closed, p.pull.number)) is not last:
-        return None  # another release was merged since: going back to this one is a new question
-    text = f"{_name(last)} was merged and later undone; change the inputs, or undo the undoing, to release it again"
+    releasing = last.intent in RELEASING
+    alike = RELEASING if releasing else (last.intent,)
+    arrived = [p for p in ctx.observed.proposals if p.intent in alike and _arrived(p)]
+    if max(arrived, key=lambda p: (p.pull.closed, p.pull.number)) is not last:
+        return None  # another one was merged since: going back to this one is a new question
+    again = "to release it again" if releasing else "to have it again"
+    text = f"{_name(last)} was merged and later undone; {draft.instead}, or undo the undoing, {again}"
     return Verdict.REST, Reason.REVERTED, text
 
 
@@ -185,15 +189,18 @@ def stale(ctx: Context, intent: str, *, reason: str, sentence: str, subject: str
     )
 
 
-def applied(ctx: Context, intent: str, content: object) -> tuple[Action, ...]:
-    """Close our open proposals of an intent whose content the tracked branch has: one has arrived, others are over."""
+def applied(ctx: Context, intent: str, *contents: object, otherwise: str = _RELEASED) -> tuple[Action, ...]:
+    """Close our open proposals of an intent: those whose content the tracked branch has, arrived; others are over.
+
+    ``otherwise`` is said to those others.
+    """
     opened = _opened(ctx, intent)
-    key = key_of(ctx, intent, content)[:12] if opened else ""
+    keys = {key_of(ctx, intent, content)[:12] for content in contents} if opened else set()
     arrived = "The tracked branch says already what this proposes; nothing is left to merge."
     return tuple(
         closing(p, APPLIED, arrived)
-        if p.key == key
-        else closing(p, "Obsolete", "What is released is what the inputs ask for; nothing is left to propose.")
+        if p.key in keys
+        else closing(p, "Obsolete", otherwise)
         for p in opened
     )
 

@@ -12,8 +12,9 @@ from reconcilers.said import Moment
 from specs.edits import INTENT_FIELDS
 from specs.errors import UnsafeEdit
 from specs.facts import PullRequest
-from specs.manifest import edit, prove
-from specs.names import evidence_dir
+from specs.manifest import edit, prove, prove_rewritten
+from specs.modelspec import ModelKey
+from specs.names import data_evidence_root, evidence_dir
 from specs.past import MERGED_BY, Step, email, pull_claim
 
 _ROOTS = tuple(dict.fromkeys(INTENT_FIELDS.values()))
@@ -82,8 +83,9 @@ def _allowed(moment: Moment | None, intent: str) -> tuple[str, ...]:
     if moment is None or moment.after is None:
         return ()
     release = moment.after.spec.release
-    folder = f"{evidence_dir(*moment.key, release.version)}/" if release and intent in ("promote", "") else ""
-    return (moment.after.path, folder) if folder else (moment.after.path,)
+    released = [f"{evidence_dir(*moment.key, release.version)}/"] if release and intent in ("promote", "") else []
+    data = [f"{data_evidence_root(*moment.key)}/"] if intent in ("bump-data", "") else []
+    return (moment.after.path, *released, *data)
 
 
 def _within(path: str, allowed: Sequence[str]) -> bool:
@@ -103,11 +105,21 @@ def _outside(moment: Moment, roots: Sequence[str]) -> str:
                 return ""  # byte for byte what our own edit writes, which was proved when it was made
             prove(before.text, after.text, moment.key, root, value)
         except UnsafeEdit as error:
+            if _is_rewritten(before.text, after.text, moment.key, root):
+                return ""
             told = error.message.partition(": ")[2].removesuffix("; nothing was changed")
             problem = problem or told or error.message
         else:
             return ""
     return problem
+
+
+def _is_rewritten(before: str, after: str, key: ModelKey, root: str) -> bool:
+    """Whether several single values changed, and nothing between them."""
+    try:
+        return bool(prove_rewritten(before, after, key, root))
+    except UnsafeEdit:
+        return False
 
 
 def _at(data: Any, path: str) -> Any:

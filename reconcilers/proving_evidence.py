@@ -11,14 +11,14 @@ from reconcilers.context import Context, Verdict
 from reconcilers.context import Step as Judgement
 from reconcilers.findings import Code, Finding, finding
 from reconcilers.gating import GateResult
-from reconcilers.observed import Observed
+from reconcilers.observed import DatasetFact, Observed
 from reconcilers.steps import gate_results, plan_gates
 from specs.digests import digest_of
 from specs.evidence import Evidence, GateEvidence
 from specs.exports import Export, Gate
 from specs.facts import SourcedSpec
 from specs.modelspec import Spec
-from specs.records import ComparisonRecord, EvaluationRecord
+from specs.records import ComparisonRecord, DatasetManifest, EvaluationRecord
 from specs.release import Release
 from specs.workorders import export_digest
 
@@ -60,7 +60,8 @@ def _pairs(event: Event, release: Release, evidence: Evidence) -> Iterator[tuple
     for name in sorted(release.exports.keys() | evidence.release.exports.keys()):
         yield f"released export {name}", release.exports.get(name), evidence.release.exports.get(name)
     yield "digest of the recorded inputs", release.run, digest_of(evidence.inputs)
-    yield "data among the inputs", evidence.inputs.get("data"), evidence.data.train and evidence.data.train.digest
+    yield "data among the inputs", evidence.inputs.get("data"), evidence.data.train and evidence.data.train.pinned
+    yield from _data_pairs(evidence)
     yield "recorded run", True, run is not None
     if run is not None:
         yield "inputs of the recorded run", release.run, digest_of(run.inputs)
@@ -83,6 +84,20 @@ def _pairs(event: Event, release: Release, evidence: Evidence) -> Iterator[tuple
                 yield f"way of export {name}", way, record.export_digest
         if measured is not None:
             yield f"measured file of export {name}", release.exports[name], measured.subject
+
+
+def _data_pairs(evidence: Evidence) -> Iterator[tuple[str, object, object]]:
+    """Give likewise what must be so about data: its imports are those of the bytes, and what was looked at is it."""
+    data = evidence.data
+    for name, told in (("training data", data.train), ("golden set", data.golden)):
+        if told is not None and told.imported is not None:
+            yield f"imported {name}", (told.pinned, told.digest), (told.imported.digest, told.imported.manifest)
+    run, train = evidence.run, data.train.digest if data.train else None
+    if run is not None and run.dataset is not None:
+        yield "data that the run was trained on", train, run.dataset
+    if data.validation is not None:
+        looked_at = (data.validation.train_digest, data.validation.golden_digest)
+        yield "data that was looked at", (train, data.golden.digest if data.golden else None), looked_at
 
 
 def _gates(event: Event, evidence: Evidence) -> Iterator[Finding]:
@@ -110,7 +125,8 @@ def _recorded(event: Event, evidence: Evidence) -> Iterator[Finding]:
     """Compare every judgement that the evidence holds with the one that its own numbers give."""
     after = event.moment.after
     golden = after.spec.data.golden.digest if after and after.spec.data.golden else None
-    if after is None or (evidence.evaluation is not None and golden != evidence.evaluation.golden):
+    measured = evidence.data.golden.pinned if evidence.data.golden else None
+    if after is None or (evidence.evaluation is not None and golden != measured):
         return
     try:
         gates = [Gate.model_validate(each.gate, by_alias=True, by_name=False) for each in evidence.gates]
@@ -144,12 +160,23 @@ def _context(event: Event, evidence: Evidence, spec: Spec) -> Context:
     records = [each.record for each in evidence.exports if each.record]
     source = SourcedSpec(event.key, "", "", step.sha, step.commit)
     observed = Observed(
-        source, runs={spec.inputs_digest: run} if run else {},
+        source, golden=_golden(evidence, spec), runs={spec.inputs_digest: run} if run else {},
         evaluations={(each.subject, each.golden): each for each in _there(evaluations)},
         comparisons={(each.subject, each.baseline, each.golden): each for each in _compared(comparisons)},
         exports={(each.weights, each.export_digest): each for each in records},
     )  # fmt: skip
     return Context(event.key, spec, observed, float(step.commit.when))
+
+
+def _golden(evidence: Evidence, spec: Spec) -> DatasetFact | None:
+    """Believe the evidence, whose other numbers are of it, which data set the golden set of a spec stands for."""
+    told, source = evidence.data.golden, spec.data.golden
+    if told is None or source is None or source.digest != told.pinned:
+        return None
+    manifest = DatasetManifest(
+        task=spec.task, names=told.names, files=[], images=told.images, class_counts=told.class_counts
+    )
+    return DatasetFact(told.digest, manifest)
 
 
 def _there(records: Iterable[EvaluationRecord | None]) -> Iterator[EvaluationRecord]:

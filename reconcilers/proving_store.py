@@ -9,6 +9,7 @@ from typing import Any
 from reconcilers.chronicle import Event
 from reconcilers.findings import Code, Finding, finding
 from reconcilers.ports import Store
+from specs.data_records import import_key, validation_key
 from specs.digests import canonical
 from specs.errors import CorruptArtifact
 from specs.evidence import Evidence
@@ -77,6 +78,12 @@ def _recorded(evidence: Evidence) -> Iterator[tuple[str, str, Record]]:
     if evidence.evaluation is not None:
         yield "the evaluation", evaluation_key(evidence.evaluation.subject, evidence.evaluation.golden), \
             evidence.evaluation  # fmt: skip
+    for name, told in (("training data", evidence.data.train), ("golden set", evidence.data.golden)):
+        if told is not None and told.imported is not None:
+            yield f"the import of {name}", import_key(told.imported.import_digest), told.imported
+    looked_at = evidence.data.validation
+    if looked_at is not None:
+        yield "the validation", validation_key(looked_at.train_digest, looked_at.golden_digest), looked_at
     for each in evidence.exports:
         if each.record is not None:
             yield f"export {each.name}", export_key(each.record.weights, each.record.export_digest), each.record

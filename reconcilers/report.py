@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from reconcilers import orders
 from reconcilers.context import Context
+from reconcilers.data_report import validation_lines
+from reconcilers.data_steps import validation
 from reconcilers.markdown import block, code, escape, interval, number, picture, table
 from reconcilers.observed import DatasetFact
 from reconcilers.steps import gate_results, parity
@@ -44,7 +46,7 @@ def findings(ctx: Context, version: int) -> str:
         "### Measured on golden\n\n" + _metrics(ctx),
         "### Gates\n\n" + (_gates(ctx) or "None are asked for.\n"),
         "### Exports\n\n" + _exports(ctx),
-        "### Data\n\n" + _data(ctx),
+        "### Data\n\n" + _data(ctx) + _looked_at(ctx),
         "### What merging does\n\n" + _consequence(ctx, version),
         "### How to undo it\n\n`git revert` the merge. " + _undone(ctx),
         f"Evidence: {code(folder + '/evidence.json')}, report and pictures beside it.\n",
@@ -156,10 +158,20 @@ def _data(ctx: Context) -> str:
     return table(("set", "digest", "images", "classes"), [row for row in rows if row])
 
 
+def _looked_at(ctx: Context) -> str:
+    """Say what was found in the data itself, folded: most readers want to know only that somebody looked."""
+    record = validation(ctx)
+    if record is None:
+        return ""
+    summary = "<summary>Every picture and label was looked at</summary>"
+    return f"\n<details>{summary}\n\n{validation_lines(record)}\n</details>\n"
+
+
 def _dataset_row(name: str, fact: DatasetFact | None) -> tuple[str, str, str, str] | None:
     if fact is None or fact.manifest is None:
         return None
-    return name, code(short(fact.digest)), str(fact.manifest.images), str(len(fact.manifest.names))
+    digest = fact.imported.digest if fact.imported else fact.digest  # as git names it
+    return name, code(short(digest)), str(fact.manifest.images), str(len(fact.manifest.names))
 
 
 def _consequence(ctx: Context, version: int) -> str:

@@ -1,100 +1,15 @@
-"""The production line of a candidate: data, training, evaluation, exports, gates. Pure; one function a step."""
+"""The production line behind its data: training, evaluation, exports, gates. Pure; one function a step."""
 
 from __future__ import annotations
 
 from reconcilers import jobs, orders
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.gating import GateResult, Measured, judge, shown
-from reconcilers.observed import DatasetFact
-from specs.data import Source
 from specs.exports import Export
 from specs.modelspec import MAIN_METRIC
-from specs.records import DatasetManifest, ExportRecord
+from specs.records import ExportRecord
 from specs.status import ConditionType as Type
 from specs.status import Reason
-
-
-def plan_data(ctx: Context) -> Step:
-    """Data must be pinned, there, intact, as expected, and apart from golden."""
-    for field, source in (("spec.data.train", ctx.spec.data.train), ("spec.data.golden", ctx.spec.data.golden)):
-        problem = _source_problem(field, source) if source else None
-        if problem:
-            return problem
-    for field, fact in (("spec.data.train", ctx.observed.train), ("spec.data.golden", ctx.observed.golden)):
-        if fact is not None and fact.manifest is None:
-            return _stop(Reason(fact.reason), f"{field}: {fact.message}")
-    problem = _other_task(ctx) or _unexpected(ctx) or _leakage(ctx) or _foreign_classes(ctx)
-    return problem or Step(Type.DATA_READY, Verdict.DONE, Reason.DATA_VERIFIED)
-
-
-def _stop(reason: Reason, message: str) -> Step:
-    return Step(Type.DATA_READY, Verdict.STOP, reason, message)
-
-
-def _source_problem(field: str, source: Source) -> Step | None:
-    if source.uri is None or not source.uri.url.startswith("store://"):
-        return _stop(
-            Reason.DATA_UNSUPPORTED,
-            f"{field}: only store:// sources can be used by this version; `trunkline data add FOLDER` makes one",
-        )
-    if source.digest is None:
-        return _stop(
-            Reason.DATA_NOT_PINNED,
-            f"{field}.uri.digest is missing; a reference without digest is never trained on. "
-            "`trunkline data add` prints the digest",
-        )
-    return None
-
-
-def _other_task(ctx: Context) -> Step | None:
-    for field, fact in (("spec.data.train", ctx.observed.train), ("spec.data.golden", ctx.observed.golden)):
-        manifest = _manifest(fact)
-        if manifest is not None and manifest.task != ctx.spec.task:
-            text = f"{field} is a data set for {manifest.task}, but spec.task is {ctx.spec.task}; correct one of them"
-            return _stop(Reason.DATA_UNEXPECTED, text)
-    return None
-
-
-def _unexpected(ctx: Context) -> Step | None:
-    expect, fact = ctx.spec.data.expect, ctx.observed.train
-    if expect is None or fact is None or fact.manifest is None:
-        return None
-    manifest = fact.manifest
-    counts = [manifest.class_counts.get(name, 0) for name in manifest.names]
-    faults: list[str] = []
-    if expect.min_images is not None and manifest.images < expect.min_images:
-        faults.append(f"{manifest.images} images, at least {expect.min_images} expected")
-    if expect.classes is not None and set(expect.classes) != set(manifest.names):
-        more, less = set(manifest.names) - set(expect.classes), set(expect.classes) - set(manifest.names)
-        faults.append(f"classes differ: unexpected {sorted(more) or 'none'}, missing {sorted(less) or 'none'}")
-    smallest, largest = min(counts, default=0), max(counts, default=0)
-    if expect.max_class_imbalance is not None and largest > expect.max_class_imbalance * smallest:
-        faults.append(f"largest class {largest}, smallest {smallest}: over {expect.max_class_imbalance:g} to 1")
-    return _stop(Reason.DATA_UNEXPECTED, "spec.data.expect: " + "; ".join(faults)) if faults else None
-
-
-def _leakage(ctx: Context) -> Step | None:
-    """A picture that is in both sets would make every measurement too good."""
-    shared = ctx.observed.shared_pictures
-    if not shared:
-        return None
-    return _stop(
-        Reason.DATA_LEAKAGE,
-        f"{len(shared)} golden images are also in the training data, for instance {', '.join(shared[:3])}; "
-        "remove them from one of the two",
-    )
-
-
-def _foreign_classes(ctx: Context) -> Step | None:
-    train, golden = _manifest(ctx.observed.train), _manifest(ctx.observed.golden)
-    if train is None or golden is None or train.names == golden.names:
-        return None
-    text = f"golden has classes {golden.names}, training data {train.names}; they must be the same, in order"
-    return _stop(Reason.DATA_UNEXPECTED, text)
-
-
-def _manifest(fact: DatasetFact | None) -> DatasetManifest | None:
-    return fact.manifest if fact else None
 
 
 def plan_training(ctx: Context) -> Step:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from specs.changeset import PLAIN, Changeset, FileChange
+from specs.data_claims import data_evidence_flaw
 from specs.diff import changes
 from specs.digests import digest_bytes
 from specs.edits import INTENT_FIELDS
 from specs.errors import InvalidManifest, UnsafeEdit
-from specs.manifest import decode, find, parse, prove
+from specs.manifest import decode, find, parse, prove, prove_rewritten
 from specs.modelspec import ModelKey
 from specs.names import evidence_dir, parse_branch
 from specs.release import Release
@@ -108,7 +110,7 @@ def _prove(claim: _Claim, change: Changeset, read: Read) -> str:
     folder = f"evidence/{claim.key.namespace}.{claim.key.name}/"
     evidence = [file for file in change.files if file.path.startswith(folder)]
     others = [file for file in change.files if not file.path.startswith(folder)]
-    if claim.intent not in RELEASING and evidence:
+    if claim.intent not in (*RELEASING, "bump-data") and evidence:
         raise UnsafeEdit(f"{evidence[0].path}: {claim.intent} brings no evidence")
     if change.commits[0].parents != 1:
         raise UnsafeEdit("its commit is a merge; a proposal is one commit on top of its target")
@@ -122,6 +124,11 @@ def _prove(claim: _Claim, change: Changeset, read: Read) -> str:
     if claim.intent in RELEASING:
         old, new = (_release(text, others[0].path, claim.key) for text in (before, after))
         _check_release(claim, old, new, evidence, read)
+    elif evidence:
+        was, becomes = (parse(text, others[0].path, claim.key).model.spec.data.train for text in (before, after))
+        flaw = data_evidence_flaw(claim.key, (was, becomes), evidence, read)
+        if flaw:
+            raise UnsafeEdit(flaw)
     return field
 
 
@@ -166,6 +173,8 @@ def _proved_field(before: str, after: str, claim: _Claim) -> str:
             first = error  # the widest field's words are the ones to show
         else:
             return field
+    with suppress(UnsafeEdit):  # several values, and what stands between them is as it was
+        return " and ".join(prove_rewritten(before, after, claim.key, root))
     raise first or UnsafeEdit(f"{root} of {claim.key} does not change")
 
 

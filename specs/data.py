@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from specs import addresses
 from specs.base import Fraction, Number, Section
 from specs.digests import Digest, PlainText
 
@@ -18,7 +19,16 @@ class UriSource(Section):
     url: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*://[^\s]+$", max_length=2048)]
     """For people and for fetching; the digest decides what the bytes must be."""
     digest: Digest | None = None
-    """Digest of the data set's manifest, printed by ``trunkline data add``."""
+    """Of the manifest that ``trunkline data add`` printed (``store``), of an archive's file, or of a folder's tree."""
+
+    @field_validator("url")
+    @classmethod
+    def _well_formed(cls, url: str) -> str:
+        wrong = addresses.fault(url)
+        if wrong:
+            msg = f"the URL {wrong}"
+            raise ValueError(msg)
+        return url
 
 
 class DvcSource(Section):
@@ -36,7 +46,7 @@ class DvcSource(Section):
 class PlatformSource(Section):
     """A data set version on the Ultralytics Platform."""
 
-    uri: Annotated[str, StringConstraints(pattern=r"^ul://[^/\s]+/datasets/[^/\s]+$")]
+    uri: Annotated[str, StringConstraints(pattern=r"^ul://[a-z0-9-]+/datasets/[a-z0-9-]+$")]
     version: Annotated[int, Field(ge=1)] | None = None
     digest: PlainText | None = None
     """The version's content hash, as the Platform gives it."""

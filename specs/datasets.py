@@ -10,6 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
+from specs.digests import digest_bytes
+from specs.errors import CorruptArtifact, Stalled
 from specs.modelspec import Task
 from specs.records import IMAGE_SUFFIXES, DatasetManifest, FileEntry
 
@@ -31,6 +35,22 @@ class Picture:
     """Only for classify."""
     label: FileEntry | None = None
     """None for classify and for background."""
+
+
+def read_manifest(text: bytes | None, digest: str) -> DatasetManifest:
+    """Read the manifest that a digest names, from the store's text of it.
+
+    Stalled ``DatasetMissing`` where there is none; CorruptArtifact where it is another one, or none at all.
+    """
+    if not text:
+        hint = "add it again; one that was fetched is fetched anew once its record below imports/ is removed"
+        raise Stalled("DatasetMissing", f"data set {digest} is not in the store: {hint}")
+    if digest_bytes(text) != digest:
+        raise CorruptArtifact(f"the manifest of data set {digest} is not the one that was added; add it again")
+    try:
+        return DatasetManifest.decode(text)
+    except ValidationError as error:
+        raise CorruptArtifact(f"data set {digest} is no manifest: {error}") from error
 
 
 def is_picture(path: str) -> bool:

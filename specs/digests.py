@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, StringConstraints
@@ -34,6 +35,14 @@ def canonical(value: Any) -> bytes:
 def digest_of(value: Any) -> str:
     """Give ``sha256:…`` of the canonical JSON of ``value``."""
     return digest_bytes(canonical(value))
+
+
+def tree_digest(files: Iterable[tuple[str, int, str]]) -> str:
+    """Name a folder by what is in it: (relative path with ``/``, size in bytes, SHA-256 in hexadecimal) of each file.
+
+    It is the digest of the canonical JSON list of these triples, sorted by path; times, owners and modes have no part.
+    """
+    return digest_of(sorted([path, size, sha256] for path, size, sha256 in files))
 
 
 def desired_digest(spec: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from specs.data_records import ImportRecord, ValidationRecord
 from specs.digests import Digest
 from specs.records import ComparisonRecord, EvaluationRecord, ExportRecord, Record, RunRecord
 
@@ -33,10 +34,21 @@ class Dataset(Record):
     """A data set in numbers."""
 
     digest: Digest
+    """Of its manifest."""
     images: int = 0
     names: list[str] = []
     class_counts: dict[str, int] = Field(default={}, alias="classCounts")
     files: int = 0
+    source: dict[str, Any] | None = None
+    """What the spec named, where that lies outside the store."""
+    imported: ImportRecord | None = None
+    """How it came into the store then."""
+
+    @property
+    def pinned(self) -> str:
+        """The digest by which git names it."""
+        named = next(iter((self.source or {}).values()), None)
+        return str(named.get("digest", "")) if isinstance(named, dict) else self.digest
 
 
 class Data(Record):
@@ -44,6 +56,8 @@ class Data(Record):
 
     train: Dataset | None = None
     golden: Dataset | None = None
+    validation: ValidationRecord | None = None
+    """What looking at both of them found, where that was done."""
 
 
 class Champion(Record):

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from specs.base import Args, Name, Section
-from specs.data import Data
+from specs.data import Data, Source
 from specs.digests import digest_of
 from specs.exports import Export, Gate
-from specs.monitoring import Labelling, Monitoring, Triggers
+from specs.monitoring import Labelling, Monitoring, OnData, Triggers
 from specs.release import Policy, Release
 from specs.serving import Serving
 from specs.training import BaseModelFile, Tracking, Training, Tuning
@@ -98,6 +98,20 @@ class Spec(Section):
     def inputs_digest(self) -> str:
         """The name of the run that this spec asks for."""
         return digest_of(self.inputs())
+
+    @property
+    def unpinned(self) -> list[tuple[str, Source]]:
+        """Field and source of every reference outside the store that has no digest yet."""
+        named = (("spec.data.train", self.data.train), ("spec.data.golden", self.data.golden))
+        return [(field, source) for field, source in named if source and source.digest is None and not source.in_store]
+
+    @property
+    def follows(self) -> OnData | None:
+        """Where newer versions of the training data are looked for; None where nobody asks, or there are none."""
+        wanted = self.triggers.on_data if self.triggers else None
+        if not wanted or self.data.train.digest is None or self.data.train.kind == "uri":
+            return None
+        return wanted if isinstance(wanted, OnData) else OnData()
 
     @property
     def image_size(self) -> int | list[int] | None:

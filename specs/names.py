@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from specs.digests import hex_of
+
 BRANCH_PREFIX = "trunkline/"
 INTENTS = ("promote", "retrain", "bump-data", "tune", "rollback")
 _BRANCH = re.compile(r"trunkline/(promote|retrain|bump-data|tune|rollback)/([a-z0-9-]+)\.([a-z0-9-]+)/([0-9a-f]{12})")
@@ -42,6 +44,20 @@ def parse_branch(branch: str) -> tuple[str, str, str, str] | None:
 def evidence_dir(namespace: str, name: str, version: int) -> str:
     """Folder in the repository that holds the evidence of a release."""
     return f"evidence/{namespace}.{name}/v{version}"
+
+
+def data_evidence_root(namespace: str, name: str) -> str:
+    """Folder in the repository that holds the evidence about a model's data."""
+    return f"evidence/{namespace}.{name}/data"
+
+
+def data_evidence_dir(namespace: str, name: str, data: str, against: str) -> str:
+    """Folder in the repository that holds what was found out about a data set before it was proposed.
+
+    ``data`` is the digest of its manifest, ``against`` that of what it was compared with, so that nothing is ever
+    written there twice.
+    """
+    return f"{data_evidence_root(namespace, name)}/{hex_of(data)[:12]}-{hex_of(against)[:12]}"
 
 
 def model_of_serving_name(served: str) -> tuple[str, str]:

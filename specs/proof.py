@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 from specs.diff import changes
 from specs.digests import canonical
-from specs.edits import Place, checked, insertion_point, line_end, locate, removal_room, value_end
+from specs.edits import Place, checked, edit, insertion_point, line_end, locate, removal_room, value_end
 from specs.errors import InvalidManifest, UnsafeEdit
 from specs.modelspec import ModelKey
-from specs.reading import LoadedModel, parse
+from specs.reading import LoadedModel, find, parse
 from specs.yaml_text import comments, documents
 
 
@@ -28,6 +29,41 @@ def prove(before: str, after: str, key: ModelKey, field: str, value: object) -> 
     _same_meaning(_parsed(before, key, "before"), _parsed(after, key, "after"), field)
     if _comments_outside(before, old, wanted) != [comment for _, comment in comments(after)]:
         _refuse(field, "a comment outside its value would change")
+
+
+def rewrite(text: str, key: ModelKey, edits: Iterable[tuple[str, object]]) -> str:
+    """Give ``text`` with one field after the other set to its value, each edit proved on its own; UnsafeEdit else."""
+    for field, value in edits:
+        after = edit(text, key, field, value)
+        prove(text, after, key, field, value)
+        text = after
+    return text
+
+
+def prove_rewritten(before: str, after: str, key: ModelKey, root: str) -> tuple[str, ...]:
+    """Prove that ``after`` is ``before`` with single values at or below ``root`` changed, and give their fields.
+
+    They are found by what the two mean; the text must be what editing them one by one, in order, makes of ``before``.
+    """
+    old, new = (_parsed(text, key, when) for text, when in ((before, "before"), (after, "after")))
+    fields = sorted({f"spec.{change.path.partition('[')[0]}" for change in changes(old.model.spec, new.model.spec)})
+    for field in fields:
+        if field != root and not field.startswith(f"{root}."):
+            _refuse(root, f"the meaning of {field} would change")
+    data = _document_of(after, key)
+    if rewrite(before, key, [(field, _at(data, field)) for field in fields]) != after:
+        _refuse(root, "more would change than the values of " + ", ".join(fields))
+    return tuple(fields)
+
+
+def _document_of(text: str, key: ModelKey) -> Any:
+    return next(candidate.reading.data for candidate in find(text, "") if candidate.key == key)
+
+
+def _at(data: Any, field: str) -> Any:
+    for part in field.split("."):
+        data = data.get(part) if isinstance(data, dict) else None
+    return data
 
 
 def _refuse(field: str, what: str) -> None:

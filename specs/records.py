@@ -218,6 +218,9 @@ class Progress(Record):
     epoch: int = 0
     epochs: int = 0
     phase: str = ""
+    done: int = 0
+    total: int = 0
+    """Of the phase: bytes or files; 0 in all where nobody knows."""
     eta_seconds: float | None = None
     metrics: dict[str, float] = {}
     updated: str = ""

@@ -125,6 +125,11 @@ class ImportOrder(Order):
         """The job's name."""
         return job_name("import", self.model, short(self.import_digest))
 
+    def pinned(self, digest: str) -> ImportOrder:
+        """Give the order for the same data once its digest is named."""
+        source = {kind: named | {"digest": digest} for kind, named in self.source.items()}
+        return self.model_copy(update={"source": source})
+
 
 class ValidateOrder(Order):
     """Look at every picture and label before anything is spent on them. Leaves a ValidationRecord."""

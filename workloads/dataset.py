@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import yaml
-from pydantic import ValidationError
 
 from adapters.store import Store
-from specs.datasets import Picture, pictures, train_and_val
+from specs.datasets import Picture, pictures, read_manifest, train_and_val
 from specs.digests import digest_bytes, hex_of
-from specs.errors import CorruptArtifact, Stalled
+from specs.errors import Stalled
 from specs.modelspec import Task
 from specs.records import DatasetManifest, FileEntry, dataset_key
 from workloads.errors import Hopeless
@@ -42,15 +41,7 @@ def load_manifest(store: Store, digest: str, task: Task) -> DatasetManifest:
     Stalled ``DatasetMissing`` where the store has none; CorruptArtifact where its text is not the one named;
     Hopeless ``TaskMismatch`` where it was made for another task.
     """
-    text = store.read(dataset_key(digest))
-    if text is None:
-        raise Stalled("DatasetMissing", f"data set {digest} is not in the store; add it with: trunkline data add")
-    if digest_bytes(text) != digest:
-        raise CorruptArtifact(f"the manifest of data set {digest} is not the one that was added; add it again")
-    try:
-        manifest = DatasetManifest.decode(text)
-    except ValidationError as error:
-        raise CorruptArtifact(f"data set {digest} is no manifest: {error}") from error
+    manifest = read_manifest(store.read(dataset_key(digest)), digest)
     if manifest.task != task:
         raise Hopeless("TaskMismatch", f"data set {digest} is for {manifest.task}, but the task is {task}")
     return manifest

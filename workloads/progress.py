@@ -49,12 +49,12 @@ class Reporter:
 
     def report(
         self, phase: str, *, epoch: int = 0, epochs: int = 0, eta: float | None = None,
-        metrics: dict[str, float] | None = None,
+        metrics: dict[str, float] | None = None, done: int = 0, total: int = 0,
     ) -> None:  # fmt: skip
-        """Say where the job is; returns at once. ``eta`` in seconds."""
+        """Say where the job is; returns at once. ``eta`` in seconds; ``done`` and ``total`` in bytes or files."""
         self._latest = Progress(
             job=self._job, phase=phase, epoch=epoch, epochs=epochs, metrics=metrics or {}, updated=now(),
-            eta_seconds=None if eta is None else round(eta, 1),
+            eta_seconds=None if eta is None else round(eta, 1), done=done, total=total,
         )  # fmt: skip
         self._news.set()
 

@@ -1,4 +1,4 @@
-"""``trunkline data``: put data sets into the store."""
+"""``trunkline data``: data sets as people handle them; put into the store, checked, listed, compared, pinned."""
 
 from __future__ import annotations
 
@@ -6,20 +6,35 @@ from pathlib import Path
 
 import click
 
-from adapters.dataset_folder import add_folder
+from adapters.dataset_folder import Blobs, add_folder
 from controller import wiring
+from controller.commands.data_pin import pin
+from controller.commands.data_sets import diff, list_, show
 from controller.console import as_json, console, print_json, settings, table
+from specs.digests import digest_bytes
 from specs.modelspec import Task
+
+_TASKS = click.Choice(["classify", "detect", "segment", "pose", "obb"])
 
 
 @click.group()
 def data() -> None:
-    """Data sets: pinned by digest, kept in the store."""
+    """Data sets: pinned by digest in git, kept in the store.
+
+    \b
+    A folder of yours:        trunkline data check FOLDER, then data add FOLDER
+    From a DVC repository, a bucket, the web or the Ultralytics Platform: write where it is into the ModelSpec, and
+    Trunkline fetches it and asks to pin it; nothing here is needed. See docs/data.md.
+    """
+
+
+for command in (list_, show, diff, pin):
+    data.add_command(command)
 
 
 @data.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--task", required=True, type=click.Choice(["classify", "detect", "segment", "pose", "obb"]))
+@click.option("--task", required=True, type=_TASKS)
 @click.option("--name", help="Name for people, in store://NAME. Default: the folder's name.")
 @as_json
 def add(folder: Path, task: Task, name: str | None, json_: bool) -> None:
@@ -31,14 +46,46 @@ def add(folder: Path, task: Task, name: str | None, json_: bool) -> None:
 
     The same files give the same digest; adding twice stores nothing twice.
     """
-    store = wiring.store(settings())
+    _read(wiring.store(settings()), folder, task, f"store://{name or folder.resolve().name}", json_=json_)
+
+
+@data.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--task", required=True, type=_TASKS)
+@as_json
+def check(folder: Path, task: Task, json_: bool) -> None:
+    """Say whether FOLDER is a data set for a task, and what is wrong with it. Writes nothing, needs no settings.
+
+    The same check is made by `trunkline data add`, and of everything that is fetched from a data repository: run it
+    before you push there. Exits with 1 where something is wrong, and lists it with file and line.
+
+    \b
+    trunkline data check ~/pictures --task classify
+    trunkline data check shelf --task detect && dvc add shelf && dvc push
+    """
+    _read(_Nowhere(), folder, task, f"store://{folder.resolve().name}", json_=json_)
+
+
+class _Nowhere:
+    """A store that keeps nothing."""
+
+    def put_blob(self, source: Path | bytes) -> str:
+        return digest_bytes(source.read_bytes() if isinstance(source, Path) else source)
+
+    def create(self, key: str, data: bytes) -> bool:
+        return True
+
+
+def _read(store: Blobs, folder: Path, task: Task, url: str, *, json_: bool) -> None:
     manifest = add_folder(store, folder, task=task, names=None)
-    digest = manifest.digest()
-    url = f"store://{name or folder.resolve().name}"
     if json_:
-        print_json({"url": url, "digest": digest, "images": manifest.images, "classCounts": manifest.class_counts})
+        counts = manifest.class_counts
+        print_json({"url": url, "digest": manifest.digest(), "images": manifest.images, "classCounts": counts})
         return
     out = console()
     rows = [(cls, str(manifest.class_counts.get(cls, 0))) for cls in manifest.names]
     out.print(table(f"{manifest.images} images", ("class", "count"), rows))
-    out.print(f'\nFor spec.data:\n\n  uri: {{url: {url}, digest: "{digest}"}}', soft_wrap=True)
+    if isinstance(store, _Nowhere):
+        out.print(f"\n{manifest.task}: nothing is wrong with it; its digest is {manifest.digest()}", soft_wrap=True)
+    else:
+        out.print(f'\nFor spec.data:\n\n  uri: {{url: {url}, digest: "{manifest.digest()}"}}', soft_wrap=True)

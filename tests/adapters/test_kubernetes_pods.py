@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from adapters.kubernetes_api import JOB, MODEL_SPEC, POD, KubernetesApi, Taken
-from adapters.kubernetes_pods import Owner, PodStyle, belongs, child_metadata, is_orphan, pod_template, selector
+from adapters.kubernetes_pods import (
+    JobSecret,
+    Owner,
+    PodStyle,
+    belongs,
+    child_metadata,
+    is_orphan,
+    pod_template,
+    selector,
+)  # fmt: skip
 from specs.errors import Transient
 from specs.modelspec import ModelKey
 from specs.placement import Placement
@@ -19,6 +28,12 @@ from tests.support.apiserver import ROOT, ApiServer
 OWNER = Owner(ModelKey("retail", "shelf"), "00000000-0000-4000-8000-000000000001")
 STYLE = PodStyle("registry.example.com/trunkline@sha256:" + "a" * 64, ("python", "-m", "workloads"), "trunkline-job",
                  "file:///srv/store", secret="store-credentials", store_claim="models")  # fmt: skip
+SIGNING = JobSecret("signing", "signing-key", ("train", "export"), (("TRUNKLINE_SIGNING_KEY_FILE", "key.pem"),))
+DATA = JobSecret("data", "data-access", ("import",), (("TRUNKLINE_DATA_CREDENTIALS", "git-credentials"),),
+                 ("AWS_ACCESS_KEY_ID",))  # fmt: skip
+COMPONENTS = [
+    "import", "validate", "diff", "train", "tune", "track", "evaluate", "compare", "export", "serve",
+]  # fmt: skip
 GPU = Placement({"cpu": "2"}, {"memory": "8Gi", "nvidia.com/gpu": "1"}, {"gpu": "l4"})
 
 
@@ -175,13 +190,13 @@ def test_secrets_are_named_and_never_read() -> None:
     assert "envFrom" not in bare["spec"]["containers"][0]
 
 
-@pytest.mark.parametrize("component", ["train", "evaluate", "compare", "export", "serve"])
+@pytest.mark.parametrize("component", COMPONENTS)
 def test_only_those_who_sign_get_the_key(component: str) -> None:
     """Training and export find it in a file that they may only read, and cannot begin without; nobody else knows of it.
 
     Whom to believe stands in all pods as plain text.
     """
-    style = replace(STYLE, signing_secret="signing", environment=(("TRUNKLINE_TRUSTED_KEYS", "[]"),))
+    style = replace(STYLE, job_secrets=(SIGNING,), environment=(("TRUNKLINE_TRUSTED_KEYS", "[]"),))
     spec = template(component, style)["spec"]
     (container,) = spec["containers"]
     assert {"name": "TRUNKLINE_TRUSTED_KEYS", "value": "[]"} in container["env"]
@@ -190,12 +205,37 @@ def test_only_those_who_sign_get_the_key(component: str) -> None:
         return
     (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "signing")
     assert volume["secret"] == {
-        "secretName": "signing", "items": [{"key": "key.pem", "path": "key.pem"}], "defaultMode": 0o440,
+        "secretName": "signing-key", "items": [{"key": "key.pem", "path": "key.pem"}], "defaultMode": 0o440,
     }  # fmt: skip
     mount = {"name": "signing", "mountPath": "/etc/trunkline/signing", "readOnly": True}
     assert mount in container["volumeMounts"]
     told = {"name": "TRUNKLINE_SIGNING_KEY_FILE", "value": "/etc/trunkline/signing/key.pem"}
     assert told in container["env"]
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_only_those_who_fetch_data_can_get_in(component: str) -> None:
+    """An import finds files and variables of the data's Secret, by name and never by value; no other pod names it."""
+    spec = template(component, replace(STYLE, job_secrets=(SIGNING, DATA)))["spec"]
+    (container,) = spec["containers"]
+    if component != "import":
+        assert "data-access" not in json.dumps(spec)
+        return
+    (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "data")
+    assert [item["key"] for item in volume["secret"]["items"]] == ["git-credentials"]
+    assert {"name": "data", "mountPath": "/etc/trunkline/data", "readOnly": True} in container["volumeMounts"]
+    told = {variable["name"]: variable for variable in container["env"]}
+    assert told["TRUNKLINE_DATA_CREDENTIALS"]["value"] == "/etc/trunkline/data/git-credentials"
+    named = {"secretKeyRef": {"name": "data-access", "key": "AWS_ACCESS_KEY_ID"}}
+    assert told["AWS_ACCESS_KEY_ID"] == {"name": "AWS_ACCESS_KEY_ID", "valueFrom": named}
+
+
+def test_jobs_share_a_cache_where_there_is_one() -> None:
+    """A claim is mounted and named to the job; without one nothing says that there is a cache."""
+    (container,) = template("import", replace(STYLE, cache_claim="cache"))["spec"]["containers"]
+    assert {"name": "cache", "mountPath": "/var/cache/trunkline"} in container["volumeMounts"]
+    assert {"name": "TRUNKLINE_CACHE", "value": "/var/cache/trunkline"} in container["env"]
+    assert "cache" not in json.dumps(template("import")["spec"]).lower()
 
 
 @pytest.mark.parametrize(
@@ -237,10 +277,10 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
     assert made == before
 
 
-@pytest.mark.parametrize("component", ["train", "evaluate", "compare", "export", "serve"])
+@pytest.mark.parametrize("component", COMPONENTS)
 def test_the_api_server_accepts_pods(api_server: ApiServer, component: str) -> None:
     """A pod of each component passes strict validation as it is rendered."""
-    made = template(component, replace(STYLE, signing_secret="signing"))
+    made = template(component, replace(STYLE, job_secrets=(SIGNING, DATA), cache_claim="cache"))
     metadata = {"name": f"pod-{component}", "namespace": "pods"} | made["metadata"]
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": made["spec"]}
     answer = api_server.apply(POD.path("pods", metadata["name"]), body)

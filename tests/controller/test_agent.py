@@ -86,7 +86,7 @@ def test_a_bug_in_one_models_pass_does_not_stop_the_others(place: Place, caplog:
     assert "log has the traceback" in stalled.message
     assert "secret words" not in stalled.message
     assert "secret words" in caplog.text
-    assert place.condition("DataReady", OTHER).status == "True"
+    assert place.condition("DataReady", OTHER).reason == "ValidatingData"
     assert "NoRoom" in place.status(OTHER).summary + place.condition("Reconciling", OTHER).message
 
 

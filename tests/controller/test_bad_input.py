@@ -185,17 +185,17 @@ def test_a_killed_job_is_tried_again_and_trains_once(place: Place) -> None:
     """SIGKILL in the middle of a training: it is said, it starts again, and one run comes of it."""
     (place.log / "hold-train").touch()
     place.write(place.spec())
-    place.until("it trains", place.jobs)
+    place.until("it trains", lambda: place.jobs("train"))
     (victim,) = alive_with("STORY_LOG", str(place.log))
     os.kill(victim, signal.SIGKILL)
     place.until("it is seen", lambda: "Killed" in place.condition("Trained").message)
     assert "trying again" in place.condition("Trained").message
     assert place.condition("Reconciling").reason == "Training"
-    assert place.jobs() == place.jobs()[:1]  # not before its pause is over
+    assert len(place.jobs("train")) == 1  # not before its pause is over
     (place.log / "hold-train").unlink()
     place.skew += 6
     place.proposed()
-    assert [job.partition("-")[0] for job in place.jobs()].count("train") == 2
+    assert len(place.jobs("train")) == 2
     assert len([key for key in place.store.list() if key.startswith("runs/")]) == 1
     place.assert_quiet()
 
@@ -208,10 +208,10 @@ def test_a_job_that_keeps_failing_stops_until_a_person_says_retry(place: Place) 
     place.settle()
     found = place.condition("Trained")
     assert found.reason == "JobFailed"
-    job = place.jobs()[0]
+    job = place.jobs("train")[0]
     for word in ("failed 3 times", "the pretended disk is on fire", f"trunkline logs {job}", f"trunkline retry {job}"):
         assert word in found.message
-    assert place.jobs() == [job] * 3
+    assert place.jobs("train") == [job] * 3
     place.assert_quiet()
     (place.log / "fail-train").unlink()
     place.app.jobs.forget(job)

@@ -158,6 +158,16 @@ def test_what_cannot_be_believed_is_not_trained(
     assert scene.jobs() == []
 
 
+def test_data_from_elsewhere_is_brought_by_its_manifest(scene: Scene) -> None:
+    """Git names the data by DVC's digest, the run says which manifest that was: it is brought, and trained on again."""
+    inputs = {**scene.order.inputs, "data": "md5:" + "a" * 32 + ".dir"}
+    scene.order = TrainOrder(**WHO, inputs_digest=digest_of(inputs), inputs=inputs, dataset=scene.data)
+    scene.released.release(1, scene.run(dataset=scene.data))
+    text = said(scene.folder, "reproduce", "tiny@v1")
+    assert "✓ default/tiny v1: bit for bit the same weights" in text
+    assert scene.jobs() == [scene.order.job]
+
+
 def test_data_that_is_gone_is_named(scene: Scene) -> None:
     """A picture that is no longer in the store stops it, by name; nothing is trained on less."""
     scene.released.release(1, scene.run())

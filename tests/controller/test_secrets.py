@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,9 +28,13 @@ from controller import forges, wiring
 from controller.cluster import Common, bind
 from controller.metrics import Metrics
 from controller.settings import load
+from specs.data import DvcSource, PlatformSource, Source
 from specs.errors import Stalled, TrunklineError
-from tests.support.canaries import canary, leaks
+from specs.workorders import ImportOrder
+from tests.support.canaries import canary, files, leaks
 from tests.support.gitrepo import Hub
+from tests.support.platform_server import platform_server
+from tests.support.typed import ROOT, trunkline
 
 SECRET = canary("field")
 HOST = "git.example.com/acme/models.git"
@@ -35,7 +43,7 @@ GITHUB = '[forge]\nkind = "github"\n'
 
 
 def _toml(repository: str = URL, store: str = "store", *more: str) -> str:
-    return "\n".join([f'repository = "{repository}"', f'store = "{store}"', *more, ""])
+    return "\n".join([f'repository = "{repository}"', f'store = "{store}"', 'state = "state"', *more, ""])
 
 
 WRONG = {
@@ -171,3 +179,82 @@ def test_settings_do_not_show_a_url_that_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Stalled) as caught:
         load(tmp_path, {})
     assert caught.value.reason == "UnsafeUrl"
+
+
+def test_a_data_repository_that_quotes_credentials_is_not_quoted(quoting: str, tmp_path: Path) -> None:
+    """The place of data is said who we are in a header, and what it answers is passed on without that."""
+    token = canary("data")
+    file = tmp_path / "credentials"
+    file.write_text(f"https://bot:{quote(token, safe='')}@{quoting}\n")
+    (tmp_path / "trunkline.toml").write_text(
+        _toml("hub.git", "store", "[data]", f'credentials = "{file}"', 'allow_hosts = ["localhost"]')
+    )
+    sources = wiring.data(load(tmp_path, {}), patience=60)
+    bare = DvcSource(repoURL=f"https://{quoting}/data.git", targetRevision="main", path="shapes.dvc")
+    with pytest.raises(TrunklineError) as caught:
+        sources.resolve(Source(dvc=bare))
+    assert f"bot:{token}" in _Quoting.heard
+    assert "you are bot:***" in caught.value.message
+    assert leaks([token], {"the error": "".join(traceback.format_exception(caught.value)).encode()}) == []
+
+
+def test_a_job_does_not_say_how_it_got_in(quoting: str, tmp_path: Path) -> None:
+    """An import that is refused, and told who it is, leaves neither log nor record with that in it."""
+    token = canary("import")
+    (tmp_path / "credentials").write_text(f"https://bot:{quote(token, safe='')}@{quoting}\n")
+    source = {"dvc": {"repoURL": f"https://{quoting}/data.git", "targetRevision": "main", "path": "shapes.dvc",
+                      "digest": "md5:" + "0" * 32}}  # fmt: skip
+    order = ImportOrder(model="default/x", commit="0" * 40, task="classify", source=source)
+    environment = {
+        **os.environ, "TRUNKLINE_WORK_ORDER": order.encode().decode(), "TRUNKLINE_DATA_HOSTS": "localhost",
+        "TRUNKLINE_DATA_CREDENTIALS": str(tmp_path / "credentials"), "TRUNKLINE_SCRATCH": str(tmp_path / "scratch"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "workloads", "--store", str(tmp_path / "store")], cwd=ROOT, env=environment,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert f"bot:{token}" in _Quoting.heard
+    assert done.returncode in {65, 75}, done.stderr
+    left = {"what it said": done.stdout + done.stderr, **files(tmp_path / "store")}
+    assert leaks([token], left) == []
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "repository with a password": {"dvc": {
+        "repoURL": f"https://bot:{SECRET}@git.example.com/data.git", "targetRevision": "main", "path": "x.dvc"}},
+    "address with a password": {"uri": {"url": f"https://bot:{SECRET.replace('/', '-')}@data.example.com/x.zip"}},
+    "address with a query": {"uri": {"url": f"https://data.example.com/x.zip?token={SECRET}"}},
+    "platform with a key": {"platform": {"uri": f"ul://acme/datasets/x?key={SECRET}"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
+def test_a_secret_in_a_modelspec_is_not_said_again(source: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever writes a secret where data lies has put it into git; nothing that we say makes that worse."""
+    (tmp_path / "trunkline.toml").write_text(_toml("hub.git"))
+    text = (ROOT / "tests/specs/smallest.yaml").read_text()
+    changed = yaml.safe_load(text)
+    changed["spec"]["data"]["train"] = source
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(changed))
+    told = [trunkline(tmp_path, "check", "model.yaml"), trunkline(tmp_path, "data", "pin", "model.yaml", "--json")]
+    said = "".join(f"{result.output}{result.exception!r}" for result in told)
+    assert "model.yaml" in said
+    spellings = [SECRET, SECRET.replace("/", "-")]
+    assert leaks(spellings, {"what was said": said.encode()}) == []
+
+
+def test_the_platforms_key_is_not_said(tmp_path: Path) -> None:
+    """A Platform that quotes our key in what it answers does not make us print it."""
+    key = canary("platform")
+    with platform_server() as server:
+        server.faults += ["403", "500"]
+        (tmp_path / "key").write_text(key)
+        (tmp_path / "trunkline.toml").write_text(
+            _toml("hub.git", "store", "[data]", 'platform_key_file = "key"', f'platform_url = "{server.url}"')
+        )
+        for version in (1, 2):
+            sources = wiring.data(load(tmp_path, {}), patience=60)
+            with pytest.raises(TrunklineError) as caught:
+                sources.resolve(Source(platform=PlatformSource(uri="ul://acme/datasets/shelf", version=version)))
+            assert "Not now, Bearer ***" in caught.value.message
+            assert leaks([key], {"the error": "".join(traceback.format_exception(caught.value)).encode()}) == []

@@ -232,7 +232,7 @@ def test_in_a_cluster_servers_never_hear_of_the_private_key(tmp_path: Path) -> N
     found = load(tmp_path, {})
     assert found.kubernetes is not None
     jobs, servers = styles(found, found.kubernetes)
-    assert jobs.signing_secret == "signing-secret"
+    assert [(secret.about, secret.name) for secret in jobs.job_secrets] == [("signing", "signing-secret")]
     assert jobs.environment == servers.environment == (("TRUNKLINE_TRUSTED_KEYS", f'[{{"key":"{ours.public.key}"}}]'),)
     assert "signing-secret" not in repr(servers)
-    assert "key.pem" not in repr((jobs, servers))
+    assert str(tmp_path / "key.pem") not in repr((jobs, servers))

@@ -41,8 +41,12 @@ def test_base_is_pinned_and_nobody_is_root(file: Path) -> None:
     assert re.fullmatch(r"python:3\.11\.\d+-slim-[a-z]+", base)
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE)) | {"${BASE}"}
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) <= stages
-    assert re.findall(r"^USER (\S+)$", text, re.MULTILINE) == ["65532:65532"]
-    assert text.rindex("USER ") > text.rindex("useradd")
+    begun = [stage for stage in re.split(r"(?m)^(?=FROM )", text) if stage.startswith("FROM ")]
+    shipped = [stage for stage in begun if "\nCMD " in stage]
+    assert shipped
+    for stage in shipped:  # and nothing is done after it but to say what runs
+        assert re.findall(r"^USER (\S+)\n(?:CMD .*\n?)\s*\Z", stage, re.MULTILINE) == ["65532:65532"]
+    assert set(re.findall(r"^USER (\S+)$", text, re.MULTILINE)) == {"65532:65532"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -100,6 +104,19 @@ def _copy(source: Path, target: Path, *, whole: bool) -> None:
         place = target if whole and not str(target).endswith("/") else target / source.name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, place)
+
+
+def test_workloads_have_every_adapter_that_they_load() -> None:
+    """What a job loads only once it needs it is copied too, and so is what that loads in turn."""
+    copied = {source for sources, _ in copies(IMAGES / "workloads.Dockerfile") for source in sources}
+    files, seen = set((ROOT / "workloads").rglob("*.py")), set[Path]()
+    while files:
+        file = files.pop()
+        seen.add(file)
+        for name in re.findall(r"^ *(?:from|import) adapters\.(\w+)", file.read_text(), re.MULTILINE):
+            wanted = ROOT / "adapters" / f"{name}.py"
+            assert str(wanted.relative_to(ROOT)) in copied, (file, name)
+            files |= {wanted} - seen
 
 
 def test_workloads_have_every_part_of_the_store() -> None:

@@ -176,6 +176,21 @@ def test_model_namespaces_deny_by_default() -> None:
     assert policies["trunkline-serve"]["podSelector"]["matchLabels"] == ours | {"app.kubernetes.io/component": "serve"}
 
 
+def test_only_jobs_that_fetch_data_go_further_than_the_store() -> None:
+    """Data comes in by import jobs alone; trackers in the cluster are open to those who tell how it goes."""
+    policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(built("model-namespace"), "NetworkPolicy")}
+    ours = {"app.kubernetes.io/managed-by": "trunkline"}
+    data, tracking = policies["trunkline-data"], policies["trunkline-tracking"]
+    assert data["podSelector"] == {"matchLabels": ours | {"app.kubernetes.io/component": "import"}}
+    assert [rule["to"] for rule in data["egress"]] == [
+        [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}}]
+    ]
+    told = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["train", "tune", "track"]}
+    assert tracking["podSelector"] == {"matchLabels": ours, "matchExpressions": [told]}
+    assert tracking["egress"] == [{"to": [{"namespaceSelector": {}}], "ports": [{"port": 5000, "protocol": "TCP"}]}]
+    assert data["policyTypes"] == tracking["policyTypes"] == ["Egress"]
+
+
 @pytest.mark.parametrize("folder", BASES)
 def test_settings_load(folder: str, tmp_path: Path) -> None:
     """The shipped trunkline.toml is one that this version reads, and images are named by digest."""

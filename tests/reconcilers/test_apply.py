@@ -57,7 +57,8 @@ def test_propose_edits_commits_pushes_and_asks(world: World) -> None:
     assert commit.message == action.proposal.message
     folder = "evidence/retail.shelf/v1/"
     assert set(commit.tree) == {"models/shelf.yaml"} | {
-        folder + name for name in ("evidence.json", "report.md", "golden-confusion.png", "training-results.png")
+        folder + name
+        for name in ("evidence.json", "report.md", "data-train.jpg", "golden-confusion.png", "training-results.png")
     }
     before, after = (text.decode() for text in (world.text.encode(), commit.tree["models/shelf.yaml"]))
     kept = after.partition("\n  release:")[0]

@@ -12,6 +12,7 @@ from tests.support.builders import (
     GOLDEN,
     TOP1,
     TRAIN,
+    VALIDATED,
     Stage,
     candidate_ready,
     decide,
@@ -91,13 +92,13 @@ def test_champion_and_comparison_are_part_of_it() -> None:
 
 
 def test_pictures_come_from_the_store_by_digest() -> None:
-    """Pictures of training and golden travel with the commit; other files of the run do not."""
+    """Pictures of data, training and golden travel with the commit; other files of the run do not."""
     stage = candidate_ready()
     blobs = proposed(stage.spec, stage.world).blobs
-    assert sorted(blobs) == [f"{FOLDER}/v1/golden-confusion.png", f"{FOLDER}/v1/training-results.png"]
-    assert set(blobs.values()) <= {d for run in stage.world.runs.values() for d in run.files.values()} | {
-        d for e in stage.world.evaluations.values() for d in e.files.values()
-    }
+    shown = ("data-train.jpg", "golden-confusion.png", "training-results.png")
+    assert sorted(blobs) == [f"{FOLDER}/v1/{name}" for name in shown]
+    records = (VALIDATED, *stage.world.runs.values(), *stage.world.evaluations.values())
+    assert set(blobs.values()) <= {digest for record in records for digest in record.files.values()}
 
 
 def test_it_is_one_line_of_text_for_each_value() -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.story import STORY, phases
+from tests.support.story import DATA, STORY, Act, Phase, beginning, data_phases, phases
 from tests.support.wire import KilledError, Moment, at, killed, unanswered
 from tests.support.world import World
 
+CHAPTERS = [*phases(), *data_phases()]
 EVERY_EFFECT = [
-    pytest.param(chapter, number, id=f"{phase.name}: {number} {effect.split('/')[0]}")
-    for chapter, phase in enumerate(phases())
+    pytest.param(phase, number, id=f"{phase.name}: {number} {effect.split('/')[0]}")
+    for phase in CHAPTERS
     for number, effect in enumerate(phase.effects, 1)
 ]
 
@@ -25,9 +26,9 @@ def settled(world: World) -> World:
     return world
 
 
-def disturbed(chapter: int, effect: int, moment: Moment, do: Callable[[World], object]) -> World:
+def disturbed(chapter: Phase, effect: int, moment: Moment, do: Callable[[World], object]) -> World:
     """Give the chapter's beginning, with trouble in wait."""
-    world = phases()[chapter].before.fork()
+    world = chapter.before.fork()
     world.wire.script = at(len(world.wire.log) + effect, moment, lambda: do(world))
     return world
 
@@ -49,45 +50,48 @@ def test_story_reaches_every_kind_of_effect_and_ends_as_told() -> None:
 
 @pytest.mark.parametrize(("chapter", "effect"), EVERY_EFFECT)
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_killed_around_an_effect_ends_the_same(chapter: int, effect: int, moment: Moment) -> None:
+def test_killed_around_an_effect_ends_the_same(chapter: Phase, effect: int, moment: Moment) -> None:
     """A controller killed just before or just after any effect leaves what another one brings to the same end."""
     world = disturbed(chapter, effect, moment, lambda _: killed())
     with pytest.raises(KilledError):
         world.converge()
-    assert settled(world).facts() == phases()[chapter].after.facts()
+    assert settled(world).facts() == chapter.after.facts()
 
 
 @pytest.mark.parametrize(("chapter", "effect"), EVERY_EFFECT)
-def test_lost_answer_ends_the_same(chapter: int, effect: int) -> None:
+def test_lost_answer_ends_the_same(chapter: Phase, effect: int) -> None:
     """An effect that was carried out, but whose answer was lost, is found done."""
     world = disturbed(chapter, effect, "after", lambda _: unanswered())
     world.converge()
-    assert settled(world).facts() == phases()[chapter].after.facts()
+    assert settled(world).facts() == chapter.after.facts()
 
 
 @pytest.mark.parametrize(("chapter", "effect"), EVERY_EFFECT)
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_another_controller_in_between_ends_the_same(chapter: int, effect: int, moment: Moment) -> None:
+def test_another_controller_in_between_ends_the_same(chapter: Phase, effect: int, moment: Moment) -> None:
     """A second controller that makes a whole pass around any effect of the first does no harm."""
     world = disturbed(chapter, effect, moment, lambda world: world.one_pass())
     world.converge()
-    assert settled(world).facts() == phases()[chapter].after.facts()
+    assert settled(world).facts() == chapter.after.facts()
 
 
-@pytest.mark.parametrize("chapter", range(len(STORY)), ids=list(STORY))
-def test_effects_done_twice_end_the_same(chapter: int) -> None:
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=[*STORY, *DATA])
+def test_effects_done_twice_end_the_same(chapter: Phase) -> None:
     """Every effect may be carried out two times in a row."""
-    world = phases()[chapter].before.fork()
+    world = chapter.before.fork()
     world.wire.twice = True
     world.converge()
-    assert settled(world).facts() == phases()[chapter].after.facts()
+    assert settled(world).facts() == chapter.after.facts()
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_killed_around_every_effect_of_the_story_ends_the_same(moment: Moment) -> None:
-    """A controller that dies at every single effect of the whole story still tells the same story."""
-    world = World()
-    for act in STORY.values():
+@pytest.mark.parametrize(("story", "end"), [(STORY, phases()[-1]), (DATA, data_phases()[-1])], ids=["model", "data"])
+def test_killed_around_every_effect_of_the_story_ends_the_same(
+    story: dict[str, Act], end: Phase, moment: Moment
+) -> None:
+    """A controller that dies at every single effect of a whole story still tells the same story."""
+    world = beginning(story)
+    for act in story.values():
         world.now += 60
         act(world)
         survived: set[str] = set()
@@ -104,12 +108,12 @@ def test_killed_around_every_effect_of_the_story_ends_the_same(moment: Moment) -
             except KilledError:
                 continue
             break
-    assert settled(world).facts() == phases()[-1].after.facts()
+    assert settled(world).facts() == end.after.facts()
 
 
 def test_settled_world_is_left_alone_by_the_same_and_by_a_new_controller() -> None:
     """After convergence neither a running nor a restarted controller has any effect, and the status stays."""
-    for phase in phases():
+    for phase in CHAPTERS:
         world = phase.after.fork()
         loop = world.reconciler()
         before = world.status

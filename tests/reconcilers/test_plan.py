@@ -15,12 +15,14 @@ from reconcilers.drafts import closing
 from reconcilers.limits import Crowd, Limits
 from reconcilers.observed import DatasetFact
 from reconcilers.plan import LINE, Plan
+from specs.data_records import Alike, SetReport
 from specs.facts import JobPhase, JobState, PullState
 from specs.records import ExportRecord, RunRecord
 from specs.status import ConditionType, Reason
 from tests.support.builders import (
     NOW,
     TOP1,
+    VALIDATED,
     Lab,
     Stage,
     candidate_ready,
@@ -35,6 +37,7 @@ from tests.support.builders import (
     settled,
     spec,
 )  # fmt: skip
+from tests.support.data_stages import BARE, elsewhere, following, md5, newer, pinned, unknown, validation
 
 
 def _export_changed() -> Stage:
@@ -117,6 +120,11 @@ def _data(reason: Reason) -> Stage:
 
 
 FRESH = Stage(spec(), observed(), Lab())
+RESOLVED = {"spec.data.train": pinned(1)}
+BAD = VALIDATED.model_copy(update={"train": SetReport(images=20, unreadable_count=1, unreadable=["a.png: empty"])})
+LEAKING = VALIDATED.model_copy(
+    update={"leak_count": 1, "leaks": [Alike(first="milk/1.png", second="milk/7.png", exact=True)]}
+)
 TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list[str]]] = [
     ("source not verified: refuse", lambda: candidate_ready().but(verified=False), ConditionType.SOURCE_VERIFIED,
      Verdict.STOP, Reason.NOT_IN_GIT, []),
@@ -132,8 +140,36 @@ TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list
      Reason.DATA_LEAKAGE, []),
     ("data not pinned: stop", lambda: Stage(spec(data__train__uri__digest=None), observed(), Lab()),
      ConditionType.DATA_READY, Verdict.STOP, Reason.DATA_NOT_PINNED, []),
-    ("data of another kind: stop", lambda: Stage(spec(data__train__uri__url="s3://b/x"), observed(), Lab()),
+    ("data that nobody may read: stop",
+     lambda: elsewhere(None, data__train=BARE).but(troubles=unknown(Reason.DATA_UNSUPPORTED, passing=False)),
      ConditionType.DATA_READY, Verdict.STOP, Reason.DATA_UNSUPPORTED, []),
+    ("bare reference: propose the pin", lambda: elsewhere(None, data__train=BARE).but(resolved=RESOLVED),
+     ConditionType.DATA_READY, Verdict.WAIT, Reason.DATA_NOT_PINNED, ["Propose"]),
+    ("bare reference, nobody answers: wait", lambda: elsewhere(None, data__train=BARE).but(troubles=unknown()),
+     ConditionType.DATA_READY, Verdict.WAIT, Reason.DATA_UNREACHABLE, []),
+    ("bare address: fetch it", lambda: elsewhere(None, data__train={"uri": {"url": "s3://b/x"}}),
+     ConditionType.DATA_READY, Verdict.WAIT, Reason.IMPORTING, ["StartJob"]),
+    ("data is elsewhere: fetch it", lambda: elsewhere(DatasetFact(md5(1))), ConditionType.DATA_READY, Verdict.WAIT,
+     Reason.IMPORTING, ["StartJob"]),
+    ("data cannot be fetched: stop", lambda: elsewhere(DatasetFact(md5(1), reason=Reason.IMPORT_FAILED)),
+     ConditionType.DATA_READY, Verdict.STOP, Reason.IMPORT_FAILED, []),
+    ("data not looked at: look", lambda: FRESH.but(validation=None), ConditionType.DATA_READY, Verdict.WAIT,
+     Reason.VALIDATING, ["StartJob"]),
+    ("data looked at, bad: stop", lambda: FRESH.but(validation=BAD), ConditionType.DATA_READY, Verdict.STOP,
+     Reason.DATA_INVALID, []),
+    ("data looked at, leaks: stop", lambda: FRESH.but(validation=LEAKING), ConditionType.DATA_READY, Verdict.STOP,
+     Reason.DATA_LEAKAGE, []),
+    ("data is the newest: nothing", following, ConditionType.DATA_CURRENT, Verdict.DONE, Reason.DATA_NEWEST, []),
+    ("nobody knows the newest data: rest", lambda: following().but(troubles=unknown()), ConditionType.DATA_CURRENT,
+     Verdict.REST, Reason.DATA_UNREACHABLE, []),
+    ("newer data: fetch it", lambda: following().but(newer=newer(fact=DatasetFact(md5(2)))),
+     ConditionType.DATA_CURRENT, Verdict.WAIT, Reason.DATA_NEWER, ["StartJob"]),
+    ("newer data fetched: look and compare", lambda: following().but(newer=newer(validation=None, difference=None)),
+     ConditionType.DATA_CURRENT, Verdict.WAIT, Reason.DATA_NEWER, ["StartJob", "StartJob"]),
+    ("newer data is good: propose it", lambda: following().but(newer=newer()), ConditionType.DATA_CURRENT,
+     Verdict.WAIT, Reason.PULL_REQUEST_OPEN, ["Propose"]),
+    ("newer data is bad: rest", lambda: following().but(newer=newer(validation=validation(train=BAD.train))),
+     ConditionType.DATA_CURRENT, Verdict.REST, Reason.DATA_INVALID, []),
     ("pinned but not serving: roll out", lambda: _second_merged().but(serving=None), ConditionType.SERVING,
      Verdict.WAIT, Reason.ROLLING_OUT, ["RollOut"]),
     ("pinned, something else serves: roll out", _second_merged, ConditionType.SERVING, Verdict.WAIT,

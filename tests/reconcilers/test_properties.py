@@ -16,19 +16,24 @@ from reconcilers.actions import Propose
 from reconcilers.limits import Limits
 from reconcilers.observe import Observer
 from reconcilers.plan import plan
-from specs.errors import InvalidManifest
+from specs.errors import InvalidManifest, Stalled, Transient
 from specs.facts import PullState
-from specs.manifest import edit, parse
-from tests.support.builders import KEY, digest
+from specs.manifest import INTENT_FIELDS, edit, parse
+from specs.records import RunRecord
+from tests.support.builders import KEY, digest, manifest
+from tests.support.data_stages import md5, pinned
 from tests.support.fake_git import TRUNK
 from tests.support.fakes import release_of
 from tests.support.wire import KilledError, Moment
-from tests.support.world import World
+from tests.support.world import ELSEWHERE, World
 
 EXAMPLES = settings().max_examples
 THOROUGH = EXAMPLES > 100
 """The profile ``thorough`` asks for more; by default the machine is kept short."""
 PICKS = st.integers(0, 3)
+BROKEN = 4
+"""A version of the data whose classes are others than those of the golden set."""
+LOSABLE = ("comparisons", "differences", "evaluations", "exports", "imports", "validations")
 MOMENTS = st.sampled_from(["before", "after"])
 
 
@@ -48,8 +53,15 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.limits = Limits(2, 4)
         self.asked = 0
 
-    @initialize(auto_merge=st.sampled_from(["told", "untold", "never"]), reopens=st.booleans())
-    def forge_has_its_ways(self, auto_merge: Any, reopens: bool) -> None:  # noqa: FBT001  hypothesis names it
+    @initialize(
+        auto_merge=st.sampled_from(["told", "untold", "never"]), reopens=st.booleans(), elsewhere=st.booleans()
+    )
+    def world_has_its_ways(self, auto_merge: Any, reopens: bool, elsewhere: bool) -> None:  # noqa: FBT001  named
+        if elsewhere:
+            self.world = World(ELSEWHERE)
+            self.world.limits = Limits(2, 4)
+            self.world.sources.latest = pinned(1)
+            self.world.jobs.lab.elsewhere[md5(BROKEN)] = manifest("broken", names=["beer", "wine"])
         self.world.forge.auto_merge = auto_merge
         self.world.forge.reopens = reopens
 
@@ -58,6 +70,19 @@ class AnyOrder(RuleBasedStateMachine):
     def edit_inputs(self, epochs: int) -> None:
         self.world.now += 60
         self.world.change(r"epochs: \d+", f"epochs: {epochs}")
+
+    @rule(version=st.integers(1, BROKEN))
+    def newer_data(self, version: int) -> None:
+        self.world.sources.latest = pinned(version)
+
+    @rule(trouble=st.sampled_from([None, Transient("DataSourceUnreachable", "no"), Stalled("DataMissing", "gone")]))
+    def data_repository_goes_or_comes_back(self, trouble: Any) -> None:
+        self.world.sources.trouble = trouble
+
+    @precondition(lambda self: "onData" in self.world.text)
+    @rule(follow=st.booleans())
+    def follow_or_not(self, follow: bool) -> None:  # noqa: FBT001  hypothesis gives it by name
+        self.world.change(r"onData: \w+", f"onData: {str(follow).lower()}")
 
     @rule(dynamic=st.booleans())
     def edit_export(self, dynamic: bool) -> None:  # noqa: FBT001  hypothesis gives it by name
@@ -182,10 +207,10 @@ class AnyOrder(RuleBasedStateMachine):
     def server_restarts(self) -> None:
         self.world.servers.restart()
 
-    @precondition(lambda self: any(k.startswith(("eval", "exp", "comp")) for k in self.world.store.records))
+    @precondition(lambda self: any(k.startswith(LOSABLE) for k in self.world.store.records))
     @rule(pick=PICKS)
     def record_is_lost(self, pick: int) -> None:
-        made = sorted(k for k in self.world.store.records if k.startswith(("eval", "exp", "comp")))
+        made = sorted(k for k in self.world.store.records if k.startswith(LOSABLE))
         del self.world.store.records[made[pick % len(made)]]
 
     @rule(seconds=st.sampled_from([1, 30, 400]))
@@ -228,7 +253,7 @@ class AnyOrder(RuleBasedStateMachine):
     def checked_pass(self) -> None:
         """Make a pass, and ask the plan of it once more by hand: it is a pure function that edits its field only."""
         world = self.world
-        observer = Observer(world.store, world.git, world.forge, world.jobs, world.servers)
+        observer = Observer(world.store, world.git, world.forge, world.jobs, world.servers, sources=world.sources)
         source = world.source()
         spec = parse(source.text, source.path, KEY).model.spec
         observed = observer.observe(source, spec, observer.share())
@@ -238,7 +263,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert (spec, observed) == before
         for action in first.intended:
             if isinstance(action, Propose):
-                assert action.proposal.field == "spec.release"
+                fields = [field for field, _ in action.proposal.edits]
+                allowed = INTENT_FIELDS[action.proposal.intent]
+                assert all(field == allowed or field.startswith(f"{allowed}.") for field in fields)
         self.watched_pass()
 
     def watched_pass(self) -> None:
@@ -255,6 +282,13 @@ class AnyOrder(RuleBasedStateMachine):
     def same_inputs_train_once(self) -> None:
         """No training begins whose run is recorded, and no job name stands for two trainings."""
         assert self.world.jobs.needless == []
+
+    @invariant()
+    def nothing_is_trained_on_data_that_git_does_not_pin(self) -> None:
+        """A run has a digest among its inputs; what is known to be broken is neither trained on nor proposed."""
+        runs = [RunRecord.decode(text) for key, text in self.world.store.records.items() if key.startswith("runs/")]
+        assert all(run.inputs["data"] not in (None, md5(BROKEN)) for run in runs)
+        assert not [pull.title for pull in self.world.forge.pulls if f"train on data v{BROKEN}" in pull.title]
 
     @invariant()
     def only_merged_releases_serve(self) -> None:
@@ -291,8 +325,8 @@ class AnyOrder(RuleBasedStateMachine):
         assert all(branch.split("/")[1] in allowed.get(policy, []) for branch in asked)
 
     @invariant()
-    def proposals_change_the_release_and_add_evidence_only(self) -> None:
-        """A branch of ours that nobody else touched differs from its base in spec.release and evidence files."""
+    def proposals_change_their_field_and_add_evidence_only(self) -> None:
+        """A branch of ours that nobody else touched differs from its base in its intent's field and evidence files."""
         git = self.world.git
         for pull in self.world.forge.opened():
             head = git.heads.get(pull.branch)
@@ -303,8 +337,9 @@ class AnyOrder(RuleBasedStateMachine):
             changed = {path for path in {*base, *commit.tree} if base.get(path) != commit.tree.get(path)}
             assert all(path.startswith(("evidence/", "models/")) for path in changed)
             texts = [tree["models/shelf.yaml"].decode() for tree in (base, commit.tree)]
-            specs = [parse(text, "", KEY).model.spec.model_copy(update={"release": None}) for text in texts]
-            assert specs[0] == specs[1]
+            specs = [parse(text, "", KEY).model.spec for text in texts]
+            section = INTENT_FIELDS[pull.branch.split("/")[1]].removeprefix("spec.")
+            assert specs[0].model_copy(update={section: None}) == specs[1].model_copy(update={section: None})
 
     @invariant()
     def versions_are_never_used_twice(self) -> None:

@@ -211,7 +211,7 @@ def test_export_is_compared_with_the_released_one_only_where_a_gate_asks() -> No
 
 
 def test_golden_changed_measures_again_without_training_or_exporting() -> None:
-    """Another golden set asks for measurements only, of candidate and exports alike."""
+    """Another golden set is looked at, then candidate and exports alike are measured on it; no more than that."""
     golden = manifest("other golden", 6)
     stage = settled()
 
@@ -221,13 +221,13 @@ def test_golden_changed_measures_again_without_training_or_exporting() -> None:
     moved = moved_on(stage, change, work=False).but(golden=DatasetFact(golden.digest(), golden))
     kinds: list[str] = []
     lab = Lab(dict(stage.lab.records))
-    for _ in range(4):
+    for _ in range(5):
         world = observed(lab, golden=moved.world.golden, serving=stage.world.serving)
         for action in decide(moved.spec, world).actions:
             if isinstance(action, StartJob):
                 kinds.append(action.order.kind)
                 lab.do(action.order)
-    assert kinds == ["evaluate", "evaluate"]
+    assert kinds == ["validate", "evaluate", "evaluate"]
     assert produce(moved.spec, lab).records == lab.records
 
 

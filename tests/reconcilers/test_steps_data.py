@@ -8,8 +8,8 @@ import pytest
 
 from reconcilers.actions import StartJob
 from reconcilers.context import Step, Verdict
-from reconcilers.observe import shared_pictures
 from reconcilers.observed import DatasetFact
+from reconcilers.records import shared_pictures
 from specs.records import DatasetManifest
 from specs.status import ConditionType, Reason
 from specs.workorders import TrainOrder
@@ -24,6 +24,7 @@ from tests.support.builders import (
     spec,
     started,
 )  # fmt: skip
+from tests.support.data_stages import AWAY, BARE, unknown
 
 
 def the(stage: Stage, type_: ConditionType) -> Step:
@@ -53,20 +54,15 @@ def missing(reason: Reason) -> DatasetFact:
 
 
 LEAKY = GOLDEN.model_copy(update={"files": [*GOLDEN.files, TRAIN.files[0]]})
-MD5 = "md5:" + "0" * 32
-DVC = {"dvc": {"repoURL": "https://example.com/d.git", "targetRevision": "1", "path": "d.dvc", "digest": MD5}}
-PLATFORM = {"platform": {"uri": "ul://me/datasets/shelf", "version": 3, "digest": "7"}}
 DATA_FAULTS = [
     (Stage(spec(data__train__uri__digest=None), observed(), Lab()), Reason.DATA_NOT_PINNED,
      "spec.data.train.uri.digest is missing", "train not pinned"),
     (Stage(spec(data__golden__uri__digest=None), observed(), Lab()), Reason.DATA_NOT_PINNED,
      "spec.data.golden.uri.digest is missing", "golden not pinned"),
-    (Stage(spec(data__train=DVC), observed(train=None), Lab()), Reason.DATA_UNSUPPORTED, "spec.data.train",
-     "train dvc"),
-    (Stage(spec(data__golden=PLATFORM), observed(golden=None), Lab()), Reason.DATA_UNSUPPORTED, "golden",
-     "golden platform"),
-    (Stage(spec(data__train__uri__url="s3://b/d"), observed(), Lab()), Reason.DATA_UNSUPPORTED, "store://",
-     "other url"),
+    (Stage(spec(data__train=BARE), observed(train=None), Lab()), Reason.DATA_NOT_PINNED,
+     "spec.data.train.dvc has no digest, and nobody here can be asked", "bare, nobody to ask"),
+    (Stage(spec(data__train=BARE), observed(train=None, troubles=unknown(Reason.DATA_MISSING, passing=False)), Lab()),
+     Reason.DATA_MISSING, f"spec.data.train: {AWAY}", "bare, no such thing"),
     (Stage(spec(), observed(train=missing(Reason.DATA_MISSING)), Lab()), Reason.DATA_MISSING,
      "spec.data.train: it is not", "train missing"),
     (Stage(spec(), observed(golden=missing(Reason.DATA_CORRUPT)), Lab()), Reason.DATA_CORRUPT,

@@ -30,6 +30,7 @@ from tests.support.builders import (
     settled,
     spec,
 )  # fmt: skip
+from tests.support.data_stages import following
 
 THEN, LATER = "2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z"
 READY, RECONCILING, STALLED = ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED
@@ -126,7 +127,11 @@ def test_trouble_of_actions(
 def test_every_step_is_a_condition() -> None:
     """Each step that was asked is a condition, in the order of the enum, and no other is there."""
     types = [c.type for c in status(settled()).conditions]
-    assert types == [t for t in ConditionType if t not in (RECONCILING, STALLED)]
+    aside = (ConditionType.DATA_CURRENT, ConditionType.TUNED, ConditionType.TRACKED)
+    assert types == [t for t in ConditionType if t not in (RECONCILING, STALLED, *aside)]
+    current = status(following().but(newer=None)).condition(ConditionType.DATA_CURRENT)
+    assert current is not None
+    assert (current.status, current.reason) == ("True", Reason.DATA_NEWEST)
     assert [c.type for c in status(FRESH).conditions] == [
         READY, RECONCILING, ConditionType.SOURCE_VERIFIED, ConditionType.DATA_READY, ConditionType.TRAINED,
         ConditionType.SERVING,

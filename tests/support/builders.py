@@ -12,7 +12,16 @@ from reconcilers.actions import Action, Proposal, Propose, StartJob
 from reconcilers.context import Context
 from reconcilers.observed import DatasetFact, Observed
 from reconcilers.plan import Plan, plan
-from specs.data_records import SetReport, ValidationRecord, validation_key
+from specs.data_records import (
+    ClassDifference,
+    DifferenceRecord,
+    ImportRecord,
+    SetReport,
+    ValidationRecord,
+    difference_key,
+    import_key,
+    validation_key,
+)
 from specs.digests import digest_of
 from specs.facts import Commit, ProposalState, PullRequest, PullState, ServingState, SourcedSpec
 from specs.modelspec import ModelKey, Spec
@@ -121,6 +130,8 @@ class Lab:
     """Does work orders well, at once: what they are about decides every number and digest."""
 
     records: dict[str, Record] = field(default_factory=dict)
+    elsewhere: dict[str, DatasetManifest] = field(default_factory=dict)
+    """What is found under a digest outside the store; anything is, by default."""
 
     def do(self, order: AnyOrder) -> list[tuple[str, Record]]:
         """Give what the job leaves, and remember it."""
@@ -135,7 +146,11 @@ class Lab:
                 made = self._export(order)
             case ValidateOrder():
                 made = [self._validate(order)]
-            case ImportOrder() | DiffOrder() | TrackOrder() | TuneOrder():
+            case ImportOrder():
+                made = self._import(order)
+            case DiffOrder():
+                made = [self._diff(order)]
+            case TrackOrder() | TuneOrder():
                 raise NotImplementedError(order.job)
         self.records |= dict(made)
         return made
@@ -149,8 +164,9 @@ class Lab:
     def _train(self, order: TrainOrder) -> list[tuple[str, Record]]:
         run = RunRecord(
             inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
-            commit=order.commit, seed=0, environment=ENVIRONMENT, started="2026-11-23T10:00:00Z",
-            finished="2026-11-23T10:00:35Z", seconds=35.0, weights=digest("weights", order.inputs_digest),
+            commit=order.commit, seed=0, environment=ENVIRONMENT, dataset=order.manifest,
+            started="2026-11-23T10:00:00Z", finished="2026-11-23T10:00:35Z", seconds=35.0,
+            weights=digest("weights", order.inputs_digest),
             epochs=[Epoch(epoch=1, metrics={TOP1: 0.5}), Epoch(epoch=2, metrics={TOP1: 0.7})],
             files={"results.png": digest("picture", "results"), "args.yaml": digest("args")},
         )  # fmt: skip
@@ -178,9 +194,38 @@ class Lab:
         golden = SetReport(images=10) if order.golden else None
         record = ValidationRecord(
             train_digest=order.train, golden_digest=order.golden, task=order.task, train=SetReport(images=20),
-            golden=golden,
+            golden=golden, files={"train.jpg": digest("picture", order.train)},
         )  # fmt: skip
         return validation_key(order.train, order.golden), record
+
+    @staticmethod
+    def _named(order: ImportOrder) -> str:
+        source = next(iter(order.source.values()))
+        return source.get("digest") or digest("fetched", source["url"])
+
+    def imported(self, order: ImportOrder) -> DatasetManifest:
+        """Give the data set that an order fetches."""
+        named = self._named(order)
+        return self.elsewhere.get(named) or manifest(named)
+
+    def _import(self, order: ImportOrder) -> list[tuple[str, Record]]:
+        """Find what is there under the digest; a bare address has what its URL is called."""
+        found, named = self.imported(order), self._named(order)
+        orders = {each.import_digest: each for each in (order.pinned(named), order)}
+        return [
+            (import_key(each.import_digest), ImportRecord(
+                import_digest=each.import_digest, task=each.task, source=each.source, status="Succeeded",
+                digest=named, manifest=found.digest(), images=found.images,
+            )) for each in orders.values()
+        ]  # fmt: skip
+
+    def _diff(self, order: DiffOrder) -> tuple[str, Record]:
+        record = DifferenceRecord(
+            before=order.before, after=order.after, images=(20, 30), added=12, removed=2, relabelled=1,
+            classes=[ClassDifference(name="milk", before=10, after=15)],
+            files={"difference.jpg": digest("picture", order.before, order.after)},
+        )  # fmt: skip
+        return difference_key(order.before, order.after), record
 
     def _export(self, order: ExportOrder) -> list[tuple[str, Record]]:
         file = digest("file", order.weights, order.export_digest)
@@ -198,6 +243,12 @@ class Lab:
         return [*made, (export_key(order.weights, order.export_digest), export)]
 
 
+VALIDATED = ValidationRecord(
+    train_digest=TRAIN.digest(), golden_digest=GOLDEN.digest(), task="classify", train=SetReport(images=20),
+    golden=SetReport(images=10), files={"train.jpg": digest("picture", TRAIN.digest())},
+)  # fmt: skip
+
+
 def source(text: str = "", **changes: Any) -> SourcedSpec:
     """Give where a spec came from."""
     commit = Commit("c" * 40, "Ann", 1_799_999_000, "Change the model")
@@ -206,12 +257,18 @@ def source(text: str = "", **changes: Any) -> SourcedSpec:
 
 
 def observed(lab: Lab | None = None, **changes: Any) -> Observed:
-    """Give a snapshot with both data sets, all records of a lab, and nothing else."""
-    records = list((lab or Lab()).records.values())
+    """Give a snapshot with both data sets, looked at and found good, all records of a lab, and nothing else."""
+    lab = lab or Lab()
+    records = list(lab.records.values())
+    sets = {"train": DatasetFact(TRAIN.digest(), TRAIN), "golden": DatasetFact(GOLDEN.digest(), GOLDEN)} | changes
+    train, golden = sets["train"], sets["golden"]
+    pair = (train.digest if train else None, golden.digest if golden else None)
+    looked_at = [r for r in records if isinstance(r, ValidationRecord) and (r.train_digest, r.golden_digest) == pair]
     base = Observed(
         source=source(),
-        train=DatasetFact(TRAIN.digest(), TRAIN),
-        golden=DatasetFact(GOLDEN.digest(), GOLDEN),
+        train=train,
+        golden=golden,
+        validation=next(iter(looked_at), VALIDATED),
         runs={r.inputs_digest: r for r in records if isinstance(r, RunRecord)},
         evaluations={(r.subject, r.golden): r for r in records if isinstance(r, EvaluationRecord)},
         comparisons={(r.subject, r.baseline, r.golden): r for r in records if isinstance(r, ComparisonRecord)},

@@ -1,9 +1,10 @@
 """The real agent, with every effect counted, and killed at the ones it is told to be killed at.
 
-Run as a process: ``python -m tests.support.crashing_agent FOLDER WHEN`` where WHEN is ``never``, ``before`` or
-``after``. The ports are wrapped here, from outside: the product knows nothing of it. An effect is a call that may
-change the world, named by its method and what it is about; each one kills the agent once (SIGKILL), just before it or
-just after it, which is also what a lost answer looks like. What was killed is noted on disk.
+Run as a process: ``python -m tests.support.crashing_agent FOLDER WHEN [SPARED…]`` where WHEN is ``never``, ``before``
+or ``after``, and effects of ports that are spared kill nobody. The ports are wrapped here, from outside: the product
+knows nothing of it. An effect is a call that may change the world, named by its method and what it is about; each one
+kills the agent once (SIGKILL), just before it or just after it, which is also what a lost answer looks like. What was
+killed is noted on disk.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,15 +91,16 @@ def _about(method: str, args: tuple[Any, ...], named: dict[str, Any]) -> str:
             return str(args[0])
 
 
-def main(folder: Path, when: str) -> None:
+def main(folder: Path, when: str, spared: Sequence[str] = ()) -> None:
     """Run the agent until killed."""
     log = folder / "log"
     settings = load(folder)
     lock = OnlyOne(settings.state)
     app = wiring.build(settings)
-    wrapped = {name: Crashing(getattr(app, name), name, log, when) for name in EFFECTS}
+    whens = {name: "never" if name in spared else when for name in (*EFFECTS, "statuses")}
+    wrapped = {name: Crashing(getattr(app, name), name, log, whens[name]) for name in EFFECTS}
     reconciler = Reconciler(replace(app.ports, **wrapped), time.time)
-    statuses: Any = Crashing(Statuses(settings.state / "status"), "statuses", log, when)
+    statuses: Any = Crashing(Statuses(settings.state / "status"), "statuses", log, whens["statuses"])
     agent = Agent(Passes(reconciler, statuses), app.source, wrapped["servers"], statuses)  # type: ignore[arg-type]
     while True:
         agent.once()
@@ -109,4 +111,4 @@ def main(folder: Path, when: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

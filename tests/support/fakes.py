@@ -8,12 +8,15 @@ from typing import Any
 
 import yaml
 
-from specs.errors import Problem
+from specs.data import Source
+from specs.data_records import ImportRecord, import_key
+from specs.errors import Problem, TrunklineError
 from specs.facts import JobPhase, JobState, ServingState, ServingTarget, SourcedSpec
 from specs.modelspec import ModelKey
+from specs.monitoring import OnData
 from specs.placement import Placement
 from specs.records import ExportRecord, Record, RunRecord, dataset_key, export_key, run_key
-from specs.workorders import AnyOrder, ExportOrder, TrainOrder
+from specs.workorders import AnyOrder, ExportOrder, ImportOrder, TrainOrder
 from tests.support.builders import GOLDEN, KEY, PATH, TRAIN, Lab
 from tests.support.fake_git import TRUNK, FakeRepository
 from tests.support.wire import Wire
@@ -80,6 +83,9 @@ class FakeJobs:
         if outcome == "ok":
             for key, record in self.lab.do(order):
                 self.store.put(key, record)
+            if isinstance(order, ImportOrder):
+                found = self.lab.imported(order)
+                self.store.put(dataset_key(found.digest()), found)
         elif outcome == "killed":
             code, reason = -9, "Killed"
         else:
@@ -97,6 +103,25 @@ class FakeJobs:
         elif isinstance(order, ExportOrder):
             key: Any = {"weights": order.weights, "export_digest": order.export_digest}
             self.store.put(export_key(**key), ExportRecord(**key, format=order.format, args=order.args, **why))
+        elif isinstance(order, ImportOrder):
+            named: Any = {"import_digest": order.import_digest, "task": order.task, "source": order.source}
+            self.store.put(import_key(order.import_digest), ImportRecord(**named, **why))
+
+
+@dataclass
+class FakeSources:
+    """Where data lies. Whoever commits there sets what is newest; who cannot be reached raises."""
+
+    latest: Source | None = None
+    trouble: TrunklineError | None = None
+
+    def resolve(self, source: Source) -> Source | None:
+        return self.newest(source, OnData())
+
+    def newest(self, source: Source, _follow: OnData) -> Source | None:
+        if self.trouble is not None:
+            raise self.trouble
+        return self.latest if self.latest is not None and self.latest.kind == source.kind else None
 
 
 @dataclass

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,20 +52,23 @@ spec:
 
 
 class Place:
-    """A folder with settings, repository and store, the person's clone, and an agent."""
+    """A folder with settings, repository and store, the person's clone, and an agent.
 
-    def __init__(self, folder: Path) -> None:
+    ``tables`` are more settings, as TOML. Jobs of the kinds in ``real`` are done in earnest, the others are pretended.
+    """
+
+    def __init__(self, folder: Path, *, tables: str = "", real: Sequence[str] = ()) -> None:
         self.folder = folder
         self.log = folder / "log"
         self.log.mkdir(parents=True)
         self.hub = Hub(folder)
         self.store = Store(str(folder / "store"))
-        surroundings = ("env", f"STORY_LOG={self.log}", f"PYTHONPATH={ROOT}")
+        surroundings = ("env", f"STORY_LOG={self.log}", f"STORY_REAL={' '.join(real)}", f"PYTHONPATH={ROOT}")
         jobs = json.dumps((*surroundings, sys.executable, "-m", "tests.support.story_workload"))
         server = json.dumps((*surroundings, sys.executable, "-m", "workloads.serve"))
         (folder / "trunkline.toml").write_text(
             'repository = "hub.git"\nstore = "store"\nstate = "state"\nparallel_jobs = 2\n'
-            f"workload_command = {jobs}\nserver_command = {server}\n"
+            f"workload_command = {jobs}\nserver_command = {server}\n{tables}"
         )
         self.skew = 0.0
         """Seconds by which the agent's clock is ahead, so that nobody waits for pauses between attempts."""
@@ -176,10 +179,10 @@ class Place:
         assert serving.version is not None
         return serving.version
 
-    def jobs(self) -> list[str]:
-        """Give every start of a job, oldest first."""
+    def jobs(self, kind: str = "") -> list[str]:
+        """Give every start of a job, or of those of a kind, oldest first."""
         file = self.log / "jobs"
-        return file.read_text().splitlines() if file.exists() else []
+        return [job for job in file.read_text().splitlines() if job.startswith(kind)] if file.exists() else []
 
     def world(self) -> dict[str, object]:
         """Give what a pass could have an effect on."""

@@ -1,13 +1,14 @@
-"""A story with every kind of effect in it, told chapter by chapter: what people do, and how the world settles."""
+"""Stories with every kind of effect in them, told chapter by chapter: what people do, and how the world settles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from tests.support.builders import NAME
-from tests.support.world import World
+from tests.support.data_stages import pinned
+from tests.support.world import ELSEWHERE, World
 
 Act = Callable[[World], object]
 _SERVING, _POLICY = "\n  serving:\n    export: onnx", "\n  policy: {autoMerge: WhenGatesPass}"
@@ -55,6 +56,42 @@ STORY: dict[str, Act] = {
 }  # fmt: skip
 
 
+def _committed(version: int) -> Act:
+    """Commit a version of the training data to its own repository."""
+
+    def act(world: World) -> None:
+        world.sources.latest = pinned(version)
+
+    return act
+
+
+DATA: dict[str, Act] = {
+    "spec merged, its data not pinned": _committed(1),
+    "pin merged": World.merge,
+    "v1 merged": World.merge,
+    "newer data": _committed(2),
+    "newer data still, before anybody answered": _committed(3),
+    "newer data merged": World.merge,
+    "v2 merged": World.merge,
+    "newer data once more": _committed(4),
+    "nobody wants it": lambda world: world.forge.shut(_opened(world, "bump-data")),
+    "the version after that, and other training": lambda world: (
+        _committed(5)(world), world.change(r"epochs: \d+", "epochs: 6"),
+    ),
+    "merged while a candidate is proposed": lambda world: world.forge.merge(_opened(world, "bump-data")),
+    "undone": lambda world: world.revert(world.merged()[-1]),
+    "a last version": _committed(6),
+    "nobody follows any more": lambda world: world.change("onData: true", "onData: false"),
+}  # fmt: skip
+"""What becomes of a model whose data lies elsewhere, as that goes on."""
+
+
+def _opened(world: World, intent: str) -> int:
+    """Give the number of the open proposal of an intent."""
+    (number,) = (pull.number for pull in world.forge.opened() if f"/{intent}/" in pull.branch)
+    return number
+
+
 @dataclass(frozen=True)
 class Phase:
     """One chapter: the world as people left it, as it settled, and how many effects that took."""
@@ -65,11 +102,26 @@ class Phase:
     effects: tuple[str, ...]
 
 
+def beginning(story: Mapping[str, Act]) -> World:
+    """Give the world in which a story begins."""
+    return World(ELSEWHERE) if story is DATA else World()
+
+
 @cache
 def phases() -> tuple[Phase, ...]:
-    """Tell the story once without trouble."""
-    world, found = World(), []
-    for name, act in STORY.items():
+    """Tell the story of a model once without trouble."""
+    return _told(STORY)
+
+
+@cache
+def data_phases() -> tuple[Phase, ...]:
+    """Tell that of its data likewise."""
+    return _told(DATA)
+
+
+def _told(story: Mapping[str, Act]) -> tuple[Phase, ...]:
+    world, found = beginning(story), []
+    for name, act in story.items():
         world.now += 60
         assert act(world) is not False, name
         before, begun = world.fork(), len(world.wire.log)

@@ -3,7 +3,8 @@
 It is a real process with the real command line, the real store and real ONNX files; only the learning is pretended.
 Everything it writes follows from the order alone, so two runs of a story can be compared byte for byte. Every start
 is noted in the folder that the variable STORY_LOG names: a job that ran twice shows. A file ``hold-train`` there makes
-trainings wait until it is gone, ``fail-train`` makes them fail; so for the other kinds.
+trainings wait until it is gone, ``fail-train`` makes them fail; so for the other kinds. Kinds that the variable
+STORY_REAL names are done in earnest.
 """
 
 from __future__ import annotations
@@ -16,16 +17,28 @@ import time
 from pathlib import Path
 
 from adapters.store import Store
-from specs.data_records import SetReport, ValidationRecord, validation_key
+from specs.data_records import (
+    DifferenceRecord,
+    ImportRecord,
+    SetReport,
+    ValidationRecord,
+    difference_key,
+    import_key,
+    validation_key,
+)
+from specs.dataset_diff import difference
 from specs.digests import digest_of
 from specs.records import (
     ComparisonRecord,
+    DatasetManifest,
     Difference,
     EvaluationRecord,
     ExportRecord,
+    FileEntry,
     RunRecord,
     artifact_key,
     comparison_key,
+    dataset_key,
     evaluation_key,
     export_key,
     run_key,
@@ -44,6 +57,7 @@ from specs.workorders import (
     decode,
 )
 from tests.support import onnx_models
+from workloads import job
 from workloads.signing import Signing
 
 METRIC = "metrics/accuracy_top1"
@@ -62,6 +76,8 @@ def main() -> None:
     with (Path(os.environ["STORY_LOG"]) / "jobs").open("a") as log:
         log.write(order.job + "\n")
     _meet_trouble(Path(os.environ["STORY_LOG"]), order.job.partition("-")[0])
+    if order.kind in os.environ.get("STORY_REAL", "").split():
+        sys.exit(job.run(order, store))
     do(store, order)
 
 
@@ -78,7 +94,11 @@ def do(store: Store, order: AnyOrder) -> None:
             _export(store, order)
         case ValidateOrder():
             _validate(store, order)
-        case ImportOrder() | DiffOrder() | TrackOrder() | TuneOrder():
+        case ImportOrder():
+            _import(store, order)
+        case DiffOrder():
+            _diff(store, order)
+        case TrackOrder() | TuneOrder():
             raise NotImplementedError(order.job)
 
 
@@ -95,7 +115,7 @@ def _train(store: Store, order: TrainOrder) -> None:
     Signing.here().weights(store, weights, order.inputs_digest)
     record = RunRecord(
         inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
-        commit=order.commit, seed=0, weights=weights, files={"results.png": picture},
+        commit=order.commit, seed=0, weights=weights, dataset=order.manifest, files={"results.png": picture},
     )  # fmt: skip
     store.create(run_key(order.inputs_digest), record.encode())
 
@@ -147,6 +167,37 @@ def _validate(store: Store, order: ValidateOrder) -> None:
         train_digest=order.train, golden_digest=order.golden, task=order.task, train=SetReport(images=1), golden=golden
     )
     store.create(validation_key(order.train, order.golden), record.encode())
+
+
+def _import(store: Store, order: ImportOrder) -> None:
+    """Pretend that a digest has a picture of its own, beside two that all versions in that place have.
+
+    A bare address has the digest of what it is called.
+    """
+    source = next(iter(order.source.values()))
+    place = source.get("path") or source.get("url") or source["uri"]
+    named = source.get("digest") or digest_of(["fetched", place])
+    files = [
+        FileEntry(path=f"x/{digest_of(each)[7:19]}.png", size=len(each), digest=store.put_blob(each.encode()))
+        for each in (f"{place} 1", f"{place} 2", named)
+    ]
+    found = DatasetManifest(task=order.task, names=["x", "y"], images=3, class_counts={"x": 3}, files=files)
+    store.create(dataset_key(found.digest()), found.encode())
+    record = ImportRecord(
+        import_digest=order.import_digest, task=order.task, source=order.source, status="Succeeded", digest=named,
+        manifest=found.digest(), images=3,
+    )  # fmt: skip
+    store.create(import_key(order.import_digest), record.encode())
+
+
+def _diff(store: Store, order: DiffOrder) -> None:
+    before, after = (DatasetManifest.decode(store.read(dataset_key(d)) or b"") for d in (order.before, order.after))
+    found = difference(before, after)
+    record = DifferenceRecord(
+        before=order.before, after=order.after, images=found.images, added=found.added, removed=found.removed,
+        relabelled=found.relabelled, files={"difference.jpg": store.put_blob(order.after.encode())},
+    )  # fmt: skip
+    store.create(difference_key(order.before, order.after), record.encode())
 
 
 if __name__ == "__main__":

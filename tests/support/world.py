@@ -13,8 +13,9 @@ from specs.facts import SourcedSpec
 from specs.names import BRANCH_PREFIX
 from specs.status import ModelStatus
 from tests.support.builders import GOLDEN, NAME, NOW, PATH, TRAIN
+from tests.support.data_stages import BARE
 from tests.support.fake_git import TRUNK, FakeForge, FakeRepository
-from tests.support.fakes import FakeJobs, FakeServers, FakeSource, FakeStore, release_of
+from tests.support.fakes import FakeJobs, FakeServers, FakeSource, FakeSources, FakeStore, release_of
 from tests.support.wire import Wire
 
 TEXT = f"""\
@@ -45,6 +46,18 @@ spec:
 """
 
 
+ELSEWHERE = re.sub(
+    r"train: .*",
+    f"""train:
+      dvc:
+        repoURL: {BARE["dvc"]["repoURL"]}
+        path: {BARE["dvc"]["path"]}   # of this team
+        targetRevision: main""",
+    TEXT.replace("epochs: 2", "epochs: 5"),
+) + "  triggers: {onData: true}\n"
+"""A model whose training data lies in a DVC repository, and is not pinned yet."""
+
+
 class World:
     """Everything there is, with one model whose spec was just merged. ``copy.deepcopy`` makes another one of it."""
 
@@ -56,6 +69,7 @@ class World:
         self.store = FakeStore()
         self.jobs = FakeJobs(self.wire, self.store, self.clock)
         self.servers = FakeServers(self.wire)
+        self.sources = FakeSources()
         self.status = ModelStatus()
         self.limits = Limits()
         self.git.person_commits(TRUNK, {PATH: text.encode()}, "Add the shelf model", int(self.now))
@@ -71,7 +85,7 @@ class World:
     # ------------------------------------------------------------------------------------------------- the loop
     def reconciler(self) -> Reconciler:
         """Give a controller that was just started."""
-        ports = Ports(self.store, self.git, self.forge, self.jobs, self.servers)
+        ports = Ports(self.store, self.git, self.forge, self.jobs, self.servers, data=self.sources)
         return Reconciler(ports, self.clock, limits=self.limits)
 
     def one_pass(self, reconciler: Reconciler | None = None) -> Result:
