@@ -23,7 +23,7 @@ _REMEMBERED = 20_000
 
 
 class Versions(Protocol):
-    """Data set versions on the Platform. May take long, and raise Transient and Stalled."""
+    """Data set versions on the Ultralytics Platform. May take long, and raise Transient and Stalled."""
 
     def resolve(self, source: PlatformSource) -> PlatformSource:
         """Give a source as it would be pinned."""

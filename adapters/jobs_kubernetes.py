@@ -36,7 +36,7 @@ from specs.facts import JobPhase, JobState
 from specs.modelspec import ModelKey
 from specs.names import attempt_name
 from specs.placement import Placement
-from specs.workorders import AnyOrder
+from specs.workorders import TIRELESS, AnyOrder
 
 JOB_LABEL = "trunkline.dev/job"
 ATTEMPT = "trunkline.dev/attempt"
@@ -44,6 +44,8 @@ MAX_ATTEMPTS = 3
 WORK_ORDER = "TRUNKLINE_WORK_ORDER"
 
 _DAY = 86_400
+_BRIEFLY = 7_200
+"""Seconds; longer than any pause between two attempts, so that they are counted on."""
 _FOREVER = 2**31 - 1
 """Seconds; what Kubernetes can count to: 68 years."""
 _PATIENCE = 60.0
@@ -89,6 +91,7 @@ class KubernetesJobs:
         if newest is not None:
             state = self._state(order, newest, owner)
             lost = state.exit_code == PERMANENT_EXIT or state.attempts >= MAX_ATTEMPTS
+            lost = lost and order.kind != TIRELESS
             if state.phase is not JobPhase.ENDED or lost:
                 return state
             number = state.attempts + 1
@@ -123,7 +126,7 @@ class KubernetesJobs:
     def _state(self, order: AnyOrder, job: Object, owner: Owner) -> JobState:
         condition = conclusion(job)
         state = self._unfinished(order, job) if condition is None else self._ended(order, job, condition)
-        self._tend(job, owner, state)
+        self._tend(job, owner, state, order.kind)
         return state
 
     def _unfinished(self, order: AnyOrder, job: Object) -> JobState:
@@ -154,15 +157,15 @@ class KubernetesJobs:
         owned = [(pod, [o.get("uid") for o in pod["metadata"].get("ownerReferences") or ()]) for pod in found]
         return [pod for pod, owners in owned if metadata["uid"] in owners]
 
-    def _tend(self, job: Object, owner: Owner, state: JobState) -> None:
+    def _tend(self, job: Object, owner: Owner, state: JobState, kind: str) -> None:
         """Give a Job its owner back, and keep the memory of one that failed for good; nothing where all is well."""
         lifetime = job["spec"].get("ttlSecondsAfterFinished")
-        forgets = state.exit_code == PERMANENT_EXIT and lifetime not in (None, _FOREVER)
+        forgets = state.exit_code == PERMANENT_EXIT and lifetime not in (None, _FOREVER) and kind != TIRELESS
         if not forgets and not is_orphan(job):
             return
         metadata = {name: job["metadata"][name] for name in ("name", "namespace", "uid")}
         wanted: Object = {"metadata": {**metadata, "ownerReferences": [reference(owner)]}}
-        if state.exit_code == PERMANENT_EXIT and lifetime is not None:
+        if state.exit_code == PERMANENT_EXIT and lifetime is not None and kind != TIRELESS:
             wanted["spec"] = {"ttlSecondsAfterFinished": _FOREVER}
         # By force, but over our own number only; the uid says that it is still this Job.
         self._api.apply(JOB, wanted, force=True)
@@ -206,7 +209,9 @@ def job_manifest(order: AnyOrder, owner: Owner, style: PodStyle, placement: Plac
         ]},
         "template": template,
     }  # fmt: skip
-    if number < MAX_ATTEMPTS:
+    if order.kind == TIRELESS:
+        spec["ttlSecondsAfterFinished"] = _BRIEFLY
+    elif number < MAX_ATTEMPTS:
         spec["ttlSecondsAfterFinished"] = _DAY  # the last one is the memory that the job is lost
     if order.deadline_seconds is not None:
         spec["activeDeadlineSeconds"] = order.deadline_seconds

@@ -6,6 +6,7 @@
                       /order.json        the work order of the newest attempt
                       /attempts/<n>/     log.txt, pid (it began), exit (how it ended), cancelled (we stopped it)
     <state>/jobs/.slots/<i>              one is held by each running job: there are as many as may run at once
+    <state>/jobs/.slots-track/0          likewise for jobs that mirror runs: one at a time, beside the others
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from adapters.logs import last_words, tail
 from specs.errors import Transient
 from specs.facts import JobPhase, JobState
 from specs.placement import Placement
-from specs.workorders import AnyOrder
+from specs.workorders import TIRELESS, AnyOrder
 
 ANYWHERE = Placement()
 
@@ -77,9 +78,10 @@ class LocalJobs:
             folder = self._folder(order.job)
             if processes.held(folder / "lock"):
                 return self._running(folder)
-            taken = sum(processes.held(slot) for slot in self._slots().glob("*"))
-            for number in range(self._max_parallel if taken < self._max_parallel else 0):
-                with processes.locked(self._slots() / str(number)) as slot:
+            slots, most = self._slots(order.kind), 1 if order.kind == TIRELESS else self._max_parallel
+            taken = sum(processes.held(slot) for slot in slots.glob("*"))
+            for number in range(most if taken < most else 0):
+                with processes.locked(slots / str(number)) as slot:
                     if slot is not None:
                         with processes.locked(folder / "lock") as lock:
                             if lock is not None:
@@ -92,6 +94,11 @@ class LocalJobs:
         """Give the names of the jobs that run now, sorted."""
         with processes.disk_trouble_is_transient(self._jobs):
             return sorted(lock.parent.name for lock in self._jobs.glob("[!.]*/lock") if processes.held(lock))
+
+    def names(self) -> Sequence[str]:
+        """Give the names of all jobs that ran here and were not forgotten, sorted."""
+        with processes.disk_trouble_is_transient(self._jobs):
+            return sorted(folder.name for folder in self._jobs.glob("[!.]*") if folder.is_dir())
 
     def cancel(self, name: str) -> None:
         """Stop a job; no-op where it does not run. An attempt that ends by this does not count as one."""
@@ -128,8 +135,9 @@ class LocalJobs:
     def _folder(self, name: str) -> Path:
         return self._jobs / processes.checked_name(name)
 
-    def _slots(self) -> Path:
-        return self._jobs / ".slots"
+    def _slots(self, kind: str) -> Path:
+        """Give the places of a kind: what waits for tracking servers keeps nobody else from working."""
+        return self._jobs / (f".slots-{kind}" if kind == TIRELESS else ".slots")
 
     @staticmethod
     def _newest(folder: Path) -> int:

@@ -15,8 +15,10 @@ from adapters.jobs_kubernetes import KubernetesJobs
 from adapters.kubernetes_api import DEPLOYMENT, KubernetesApi, Object
 from adapters.kubernetes_pods import JobSecret, Owner, PodStyle
 from adapters.provenance_git import GitProvenance
+from adapters.registry_mlflow import MlflowRegistry
 from adapters.repository import Repository
 from adapters.servers_kubernetes import KubernetesServers
+from adapters.tracking_access import TOKEN_FILE
 from controller import forges, vouching, wiring
 from controller.audit import Audit
 from controller.bindings import Binding, Bindings, Site
@@ -29,13 +31,13 @@ from controller.lease import Lease
 from controller.metrics import Metrics
 from controller.passes import Passes, Said, StatusSink
 from controller.queue import Priority, WorkQueue
-from controller.setting_tables import TOKEN_VARIABLE
 from controller.settings import BindingSettings, ClusterSettings, Settings, load
 from controller.statuses_kubernetes import ClusterStatuses
 from controller.trunk import Trunk
 from controller.webhooks import Webhooks
-from reconcilers.loop import Ports, Reconciler
-from reconcilers.ports import DataSources, Jobs, Servers, Store
+from reconcilers.loop import Reconciler
+from reconcilers.ports import DataSources, Jobs, ModelRegistry, Servers, Store
+from reconcilers.world import Ports
 from specs.errors import Stalled
 from specs.modelspec import ModelKey
 from specs.signatures import KEY_FILE_VARIABLE
@@ -98,6 +100,7 @@ class Common:
     statuses: StatusSink
     said: Said
     data: DataSources | None = None
+    registry: ModelRegistry | None = None
 
 
 def _common(
@@ -116,6 +119,7 @@ def _common(
         ClusterStatuses(api, informer, tell),
         Events(api, informer).tell,
         wiring.data(settings),
+        MlflowRegistry(settings.tracking.access, time.monotonic, look=settings.tracking.poll),
     )  # fmt: skip
 
 
@@ -131,7 +135,9 @@ def bind(settings: Settings, common: Common, metrics: Metrics, between: Between)
         repository, forge = _opened(own, bound[0])
         url, branch = sanitise(repository.url), repository.branch
         vetting = vouching.vetting(own, repository, forge)
-        ports = Ports(common.store, repository, forge, common.jobs, common.servers, vetting, common.data)
+        ports = Ports(
+            common.store, repository, forge, common.jobs, common.servers, vetting, common.data, common.registry
+        )
         parts = between(Parts(ports, common.statuses, common.said))
         reconciler = Reconciler(parts.ports, time.time, remembered=remembered, limits=wiring.limits(own))
         provenance = GitProvenance(repository, prefix=sorted(set(map(_folder, bound))))
@@ -192,10 +198,11 @@ def styles(settings: Settings, kubernetes: ClusterSettings) -> tuple[PodStyle, P
         "store_url": settings.store, "secret": kubernetes.secret, "store_claim": kubernetes.store_claim,
     }  # fmt: skip
     believed = settings.signing.for_servers
+    places = {**settings.data.for_jobs, **settings.tracking.for_jobs}
     jobs = PodStyle(
         image=kubernetes.image, command=tuple(kubernetes.workload_command),
         service_account=kubernetes.job_service_account, cache_claim=kubernetes.cache_claim,
-        environment=tuple((believed | settings.data.for_jobs).items()), job_secrets=job_secrets(settings), **common,
+        environment=tuple((believed | places).items()), job_secrets=job_secrets(settings), **common,
     )  # fmt: skip
     servers = PodStyle(
         image=kubernetes.serve_image, command=tuple(kubernetes.server_command),
@@ -211,7 +218,7 @@ def job_secrets(settings: Settings) -> tuple[JobSecret, ...]:
         "data", settings.data.secret, ("import",), tuple(settings.data.secret_files.items()),
         tuple(settings.data.environment),
     )  # fmt: skip
-    tracking = JobSecret("tracking", settings.tracking.secret, ("train", "tune", "track"), ((TOKEN_VARIABLE, "token"),))
+    tracking = JobSecret("tracking", settings.tracking.secret, ("train", "tune", "track"), ((TOKEN_FILE, "token"),))
     return tuple(secret for secret in (signing, data, tracking) if secret.name)
 
 

@@ -85,7 +85,7 @@ class Passes:
 def works(status: ModelStatus) -> bool:
     """Whether work is under way that will end by itself; waiting for a person is none."""
     found = status.condition(ConditionType.RECONCILING)
-    return found is not None and found.reason != Reason.PULL_REQUEST_OPEN
+    return found is not None and found.reason not in (Reason.PULL_REQUEST_OPEN, Reason.DATA_NOT_PINNED)
 
 
 def is_crowded_out(status: ModelStatus) -> bool:

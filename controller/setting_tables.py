@@ -8,9 +8,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from adapters.tracking_access import HOSTS, Access
 from specs.signatures import KEY_FILE_VARIABLE, TRUSTED_VARIABLE, TrustedKey, encode_keys
 
-TOKEN_VARIABLE = "TRUNKLINE_TRACKING_TOKEN_FILE"  # noqa: S105  its name
 _CREDENTIALS, _KEY = "TRUNKLINE_DATA_CREDENTIALS", "TRUNKLINE_PLATFORM_KEY_FILE"
 
 
@@ -193,9 +193,29 @@ class DataSettings(Table):
 
 
 class TrackingSettings(Table):
-    """How to get into tracking servers."""
+    """Which tracking servers may be told about runs, and how to get in."""
 
+    hosts: list[str] = Field(default_factory=list)
+    """Hosts that specs may name, as ``mlflow.example.com`` or ``10.1.2.3:5000``; empty means any, without a token."""
     token_file: Path | None = None
-    """Holds a token for MLflow."""
+    """Holds a token for MLflow, or ``USER:PASSWORD``. It goes to ``hosts`` and nowhere else."""
     secret: str = ""
     """Name of a Secret in the models' namespaces that holds it as ``token``, for jobs in a cluster."""
+    poll: float = Field(default=60.0, gt=0)
+    """Seconds between two looks at what is registered; five times as long after trouble."""
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if (self.token_file or self.secret) and not self.hosts:
+            raise ValueError("token_file and secret need hosts: without them a spec could have the token sent anywhere")
+        return self
+
+    @property
+    def for_jobs(self) -> dict[str, str]:
+        """Variables of every job: who may be told."""
+        return {HOSTS: " ".join(self.hosts)} if self.hosts else {}
+
+    @property
+    def access(self) -> Access:
+        """The same for ourselves."""
+        return Access(tuple(self.hosts), self.token_file)

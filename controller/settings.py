@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from adapters.git_environment import check_url
+from adapters.tracking_access import TOKEN_FILE
 from controller import binding_rules
 from controller.setting_tables import (
-    TOKEN_VARIABLE,
     BindingSettings,
     ClusterSettings,
     DataSettings,
@@ -96,9 +96,9 @@ class Settings(Table):
 
     def job_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Give the variables of a job on this machine; ``environment`` is the agent's own."""
-        files = {"TRUNKLINE_CACHE": self.state / "cache", TOKEN_VARIABLE: self.tracking.token_file}
+        files = {"TRUNKLINE_CACHE": self.state / "cache", TOKEN_FILE: self.tracking.token_file}
         named = {name: str(file.absolute()) for name, file in files.items() if file}
-        return {**self.signing.for_jobs, **self.data.of_agent(environment), **named}
+        return {**self.signing.for_jobs, **self.data.of_agent(environment), **self.tracking.for_jobs, **named}
 
     @property
     def local_repository(self) -> Path | None:

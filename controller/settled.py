@@ -35,9 +35,10 @@ def found(serving: ServingState | None) -> str:
 
 
 def at_rest(result: Result) -> bool:
-    """Whether nothing is left to do and nothing was done just now."""
+    """Whether nothing is left to do, nothing was done just now, and nothing is to be looked at again soon."""
     ready = result.status.condition(ConditionType.READY)
-    return not result.acted and not result.retry and ready is not None and _is_rest(ready.status, ready.reason)
+    waits = result.acted or result.retry or result.after > 0
+    return not waits and ready is not None and _is_rest(ready.status, ready.reason)
 
 
 def _is_rest(status: str, reason: str) -> bool:

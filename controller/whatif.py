@@ -21,6 +21,7 @@ from reconcilers.estimate import Estimate, past, training_time
 from reconcilers.forecast import Forecast, forecast, without_expectations
 from reconcilers.imagined import converged
 from reconcilers.observe import Observer, Shared
+from reconcilers.world import Ports
 from specs.data import Source
 from specs.dataset_diff import DatasetDifference, difference
 from specs.datasets import read_manifest
@@ -147,7 +148,7 @@ def _forecast(view: View, sourced: SourcedSpec, spec: Spec, old: Spec | None, no
         world = converged(sourced, old, spec, state)
         return forecast(sourced.key, without_expectations(spec), world, now, again=again, blind=True)
     unasked: Any = None  # what all models share is handed in, so neither repository nor forge is asked
-    observer = Observer(view.store, unasked, unasked, _NoJobs(), _AsReleased(state))
+    observer = Observer(Ports(view.store, unasked, unasked, _NoJobs(), _AsReleased(state)))
     observed = observer.observe(sourced, spec, Shared(sourced.head, view.pulls, {}))
     return forecast(sourced.key, spec, observed, now, again=again)
 

@@ -34,6 +34,12 @@ _NEXT: dict[str, str] = {
     Reason.JOB_FAILED: "read `trunkline kube logs JOB`, mend the cause, then `trunkline kube retry JOB`",
     Reason.QUEUED: "look at the queue: `kubectl get workloads`, `kubectl describe localqueue`",
     Reason.DATA_MISSING: "add the data set to the store, or correct the digest by pull request",
+    Reason.DATA_NOT_PINNED: "merge the pull request that pins the data, or write the digest by one of your own",
+    Reason.DATA_UNREACHABLE: "nothing, unless it lasts: then look at the data repository and the settings",
+    Reason.DATA_UNSUPPORTED: "correct the source by pull request, or let Trunkline read it: [data] in the settings",
+    Reason.IMPORT_FAILED: "mend the data, then pin the mended version by pull request",
+    Reason.DATA_INVALID: "mend the pictures and labels, then pin the mended version by pull request",
+    Reason.DATA_LEAKAGE: "remove the pictures from one of the two sets, then pin that by pull request",
     Reason.GATE_FAILED: "change training, data or gate by pull request",
 }
 """What a person can do, by reason."""

@@ -10,6 +10,7 @@ from adapters.data_platform import DataPlatform, Platform
 from adapters.data_sources import DataSources
 from adapters.jobs_local import LocalJobs
 from adapters.lookouts import PATIENCE
+from adapters.registry_mlflow import MlflowRegistry
 from adapters.repository import Repository
 from adapters.servers_local import LocalServers
 from adapters.source_git import GitSource
@@ -17,7 +18,8 @@ from adapters.store import Store
 from controller import forges, vouching
 from controller.settings import Settings
 from reconcilers.limits import Limits
-from reconcilers.loop import Ports, Reconciler
+from reconcilers.loop import Reconciler
+from reconcilers.world import Ports
 from specs.errors import Stalled
 
 
@@ -33,12 +35,15 @@ class App:
     servers: LocalServers
     source: GitSource
     data: DataSources
+    registry: MlflowRegistry
 
     @property
     def ports(self) -> Ports:
         """The adapters as ports; mypy checks here that they fit."""
         vetting = vouching.vetting(self.settings, self.repository, self.forge)
-        return Ports(self.store, self.repository, self.forge, self.jobs, self.servers, vetting, self.data)
+        return Ports(
+            self.store, self.repository, self.forge, self.jobs, self.servers, vetting, self.data, self.registry
+        )
 
     def reconciler(self) -> Reconciler:
         """Build the loop."""
@@ -85,6 +90,14 @@ def limits(settings: Settings) -> Limits:
     return Limits(forge.max_open, forge.max_per_hour) if forge is not None else Limits()
 
 
+def jobs(settings: Settings) -> LocalJobs:
+    """Give the jobs of this machine alone."""
+    return LocalJobs(
+        settings.state, settings.store, command=settings.workload_command,
+        max_parallel=settings.parallel_jobs, environment=settings.job_environment(os.environ),
+    )  # fmt: skip
+
+
 def build(settings: Settings) -> App:
     """Put everything together; touches nothing yet but the mirror's folder."""
     git = repository(settings)
@@ -93,14 +106,12 @@ def build(settings: Settings) -> App:
         store=store(settings),
         repository=git,
         forge=forges.forge(settings),
-        jobs=LocalJobs(
-            settings.state, settings.store, command=settings.workload_command,
-            max_parallel=settings.parallel_jobs, environment=settings.job_environment(os.environ),
-        ),
+        jobs=jobs(settings),
         servers=LocalServers(
             settings.state, settings.store, command=settings.server_command, host=settings.host,
             port=settings.port, environment=settings.signing.for_servers,
         ),
         source=GitSource(git, prefix=settings.prefix),
         data=data(settings),
+        registry=MlflowRegistry(settings.tracking.access, time.monotonic, look=settings.tracking.poll),
     )  # fmt: skip

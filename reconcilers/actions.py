@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from specs.facts import ServingTarget
+from specs.facts import Registration, ServingTarget
 from specs.placement import Placement
 from specs.workorders import AnyOrder
 
@@ -116,6 +116,13 @@ class Withdraw:
     name: str
 
 
+@dataclass(frozen=True)
+class Register:
+    """Have a tracking server's registry say what is released."""
+
+    registration: Registration
+
+
 ForgeAction = Propose | AskToMerge | CloseProposal | DeleteBranch
 """What makes the last look at forge and repository an old one."""
-Action = StartJob | ForgeAction | RollOut | Withdraw
+Action = StartJob | ForgeAction | RollOut | Withdraw | Register

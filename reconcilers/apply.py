@@ -12,12 +12,13 @@ from reconcilers.actions import (
     DeleteBranch,
     Proposal,
     Propose,
+    Register,
     RollOut,
     StartJob,
     Withdraw,
 )  # fmt: skip
 from reconcilers.drafts import answered
-from reconcilers.ports import Forge, Jobs, Repository, Servers, Store
+from reconcilers.world import Ports
 from specs.errors import Stalled, TrunklineError
 from specs.facts import SourcedSpec
 from specs.manifest import rewrite
@@ -42,12 +43,13 @@ def _any(_proposal: Proposal) -> None:
 class Applier:
     """Turns actions into calls of the ports."""
 
-    def __init__(self, store: Store, repository: Repository, forge: Forge, jobs: Jobs, servers: Servers) -> None:
-        self._store = store
-        self._repository = repository
-        self._forge = forge
-        self._jobs = jobs
-        self._servers = servers
+    def __init__(self, ports: Ports) -> None:
+        self._store = ports.store
+        self._repository = ports.repository
+        self._forge = ports.forge
+        self._jobs = ports.jobs
+        self._servers = ports.servers
+        self._registry = ports.registry
 
     def apply(self, source: SourcedSpec, actions: tuple[Action, ...], permit: Permit = _any) -> tuple[Trouble, ...]:
         """Carry out all actions in order; one that fails does not keep the others from their turn."""
@@ -67,6 +69,9 @@ class Applier:
                 self._servers.roll_out(target)
             case Withdraw(name=name):
                 self._servers.withdraw(name)
+            case Register(registration=registration):
+                if self._registry is not None:
+                    self._registry.register(registration)
             case Propose():
                 self._propose(source, action, permit)
             case AskToMerge():

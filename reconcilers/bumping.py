@@ -41,9 +41,7 @@ def plan_newer_data(ctx: Context, steps: tuple[Step, ...]) -> Step | None:
         text = f"{name} has the same pictures and labels"
         return Step(Type.DATA_CURRENT, Verdict.DONE, Reason.DATA_NEWEST, text, answered(ctx))
     step = jobs.work(ctx, Type.DATA_CURRENT, Reason.DATA_NEWER, orders.newer(ctx))
-    if step is not None:
-        return replace(step, message=f"{name}: {step.message}")
-    step = plan_proposal(ctx, _draft(ctx, newer))
+    step = step or plan_proposal(ctx, _draft(ctx, newer))
     verdict = Verdict.REST if step.verdict is Verdict.STOP else step.verdict
     return replace(step, type=Type.DATA_CURRENT, verdict=verdict, message=f"{name}: {step.message}")
 

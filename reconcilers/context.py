@@ -8,10 +8,11 @@ from functools import cached_property
 
 from reconcilers.actions import Action
 from reconcilers.observed import Observed
+from specs.experiment_records import TuningRecord
 from specs.modelspec import ModelKey, Spec
 from specs.records import RunRecord
 from specs.status import ConditionType, Reason
-from specs.workorders import export_digest
+from specs.workorders import export_digest, tuning_digest
 
 
 class Verdict(Enum):
@@ -92,6 +93,17 @@ class Context:
         if source.in_store:
             return source.digest
         return fact.digest if fact is not None and fact.manifest is not None else None
+
+    @cached_property
+    def tuning_digest(self) -> str | None:
+        """The name of the search that the spec asks for, None where it asks for none."""
+        return tuning_digest(self.key, self.spec)
+
+    @property
+    def tuned(self) -> TuningRecord | None:
+        """The answer of that search."""
+        record = self.observed.tuning
+        return record if record is not None and record.tuning_digest == self.tuning_digest else None
 
     @cached_property
     def export_digests(self) -> dict[str, str]:

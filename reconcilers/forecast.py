@@ -16,6 +16,7 @@ from reconcilers.proposals import was_decided
 from specs.data import Source
 from specs.data_records import SetReport, ValidationRecord
 from specs.digests import digest_of, short
+from specs.experiment_records import TuningRecord
 from specs.facts import ServingState
 from specs.modelspec import ModelKey, Spec, Task
 from specs.records import ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord, RunRecord
@@ -27,6 +28,7 @@ from specs.workorders import (
     ExportOrder,
     ImportOrder,
     TrainOrder,
+    TuneOrder,
     ValidateOrder,
     export_digest,
 )
@@ -60,14 +62,16 @@ def forecast(
     """Say what reconciling ``spec`` in this world leads to, up to the question that only measuring answers.
 
     ``again`` chooses the words: what a model had before is done *again* (retrains, re-exports). Jobs go well, what is
-    fetched is as expected; newer data is a question of its own. Open proposals are left out, since what is being asked
-    about may be one of them. ``blind`` is for a world that is imagined altogether: then no number is known, and every
-    gate is a question.
+    fetched is as expected; newer data, and what a search found, are questions of their own. Open proposals are left
+    out, since what is being asked about may be one of them. ``blind`` is for a world that is imagined altogether: then
+    no number is known, and every gate is a question.
     """
+    spec = untracked(spec)
     effects: list[str] = []
     decided_before = tuple(p for p in observed.proposals if was_decided(p))
     world = replace(
         observed, jobs={}, proposals=decided_before, branches={}, leftovers={}, crowd=Crowd(), newer=None,
+        tuning=observed.tuning.model_copy(update={"best": None}) if observed.tuning else None,
         resolved={**dict(_pinned(spec)), **observed.resolved},
     )  # fmt: skip
     imagined, judged = blind, bool(spec.gates) or any(export.parity for export in spec.exports)
@@ -82,13 +86,15 @@ def forecast(
             return Forecast(_told(effects), (), stopped, spec.suspend)
         if asked:
             effects.append("then the gates decide whether a release is proposed")
+            effects += [_phrase(a, spec, again=again) for a in decided.intended if _searches(a)]
             return Forecast(_told(effects), _gate_lines(spec), stopped, spec.suspend)
         for action in decided.intended:
             effects.append(_phrase(action, spec, again=again))
             world = assume(world, action)
             if isinstance(action, StartJob) and isinstance(action.order, ImportOrder):
                 spec = without_expectations(spec)
-        imagined = imagined or any(isinstance(action, StartJob) for action in decided.intended)
+        made = [action for action in decided.intended if isinstance(action, StartJob) and not _searches(action)]
+        imagined = imagined or bool(made)
         if not decided.intended or any(isinstance(action, Propose) for action in decided.intended):
             break
     return Forecast(_told(effects), (), stopped, spec.suspend)
@@ -97,6 +103,11 @@ def forecast(
 def without_expectations(spec: Spec) -> Spec:
     """Give a spec that takes any data: what is in the data is not known here."""
     return spec.model_copy(update={"data": spec.data.model_copy(update={"expect": None})})
+
+
+def untracked(spec: Spec) -> Spec:
+    """Give a spec that is mirrored nowhere: what a mirror shows changes nothing."""
+    return spec.model_copy(update={"tracking": None})
 
 
 def _pinned(spec: Spec) -> Iterator[tuple[str, Source]]:
@@ -144,7 +155,14 @@ def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
         return f"{'re-exports' if again else 'exports'} {names}"
     if isinstance(order, ImportOrder):
         return "fetches the data"
+    if isinstance(order, TuneOrder):
+        return "searches for better training arguments"
     return _MEASURES if isinstance(order, (EvaluateOrder, CompareOrder)) else ""
+
+
+def _searches(action: Action) -> bool:
+    """Whether it is a search, which changes nothing about the candidate."""
+    return isinstance(action, StartJob) and isinstance(action.order, TuneOrder)
 
 
 def assume(world: Observed, action: Action) -> Observed:
@@ -182,6 +200,12 @@ def _assume_job(world: Observed, order: AnyOrder) -> Observed:
             train_digest=order.train, golden_digest=order.golden, task=order.task, train=SetReport(images=0)
         )
         return replace(world, validation=found)
+    if isinstance(order, TuneOrder):
+        nothing = TuningRecord(
+            tuning_digest=order.tuning_digest, status="Succeeded", inputs=order.inputs,
+            metric=order.tuning.objective.metric,
+        )  # fmt: skip
+        return replace(world, tuning=nothing)
     if not isinstance(order, CompareOrder):
         return world  # what those find out decides nothing here
     comparison = ComparisonRecord(

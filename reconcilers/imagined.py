@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconcilers.actions import StartJob
-from reconcilers.forecast import assume, imagined_dataset, without_expectations
+from reconcilers.forecast import assume, imagined_dataset, untracked, without_expectations
 from reconcilers.observed import DatasetFact, Observed
 from reconcilers.plan import plan
 from specs.data import Source
@@ -30,7 +30,7 @@ def converged(source: SourcedSpec, old: Spec | None, new: Spec, serving: Serving
     if old is None or old.release != new.release:  # else its files are of the exports as they were
         world = _with_release(world, new)
     if old is not None:
-        world = _done(_with_data(world, old), source, without_expectations(old))
+        world = _done(_with_data(world, old), source, untracked(without_expectations(old)))
     return _with_data(world, new)
 
 

@@ -11,6 +11,7 @@ from specs.modelspec import Spec
 from specs.placement import Placement
 from specs.status import ConditionType, Reason
 from specs.workorders import (
+    TIRELESS,
     AnyOrder,
     CompareOrder,
     DiffOrder,
@@ -77,6 +78,8 @@ def placement_of(spec: Spec, order: AnyOrder) -> Placement:
             same = export_digest(export.format, export.args, spec.image_size) == order.export_digest
             if same and (export.resources or export.node_selector):
                 return Placement.of(export.resources, export.node_selector, training.queue_name)
+    if order.kind == TIRELESS:
+        return Placement()  # a few requests and files need no accelerator
     return Placement.of(training.resources, training.node_selector, training.queue_name)
 
 

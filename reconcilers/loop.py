@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from reconcilers.apply import Applier, Trouble
@@ -12,9 +12,9 @@ from reconcilers.limits import Limits
 from reconcilers.observe import Observer, Shared
 from reconcilers.observed import Observed
 from reconcilers.plan import Plan, plan
-from reconcilers.ports import DataSources, Forge, Jobs, Repository, Servers, Store
 from reconcilers.summary import refused_status, summarize, trouble_status
-from reconcilers.vetting import Objection, Vetting
+from reconcilers.vetting import Objection
+from reconcilers.world import Ports
 from specs.errors import Transient, TrunklineError
 from specs.facts import SourcedSpec
 from specs.manifest import parse
@@ -23,21 +23,6 @@ from specs.status import ModelStatus
 
 _CACHE_SIZE = 20_000
 _LIMITS = Limits()
-
-
-@dataclass(frozen=True)
-class Ports:
-    """The world, as thinking knows it."""
-
-    store: Store
-    repository: Repository
-    forge: Forge
-    jobs: Jobs
-    servers: Servers
-    vetting: Vetting = field(default_factory=Vetting)
-    """What is required of commits, and who is asked about them."""
-    data: DataSources | None = None
-    """Where data sets outside the store are named; None where nobody can be asked."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +54,9 @@ class Reconciler:
         ``limits``: how many proposals the repository takes, from all its models together.
         """
         self.ports = ports
-        self.observer = Observer(
-            ports.store, ports.repository, ports.forge, ports.jobs, ports.servers, remembered, limits=limits,
-            sources=ports.data,
-        )  # fmt: skip
+        self.observer = Observer(ports, remembered, limits=limits)
         self._remembered = remembered
-        self._applier = Applier(ports.store, ports.repository, ports.forge, ports.jobs, ports.servers)
+        self._applier = Applier(ports)
         self._clock = clock
         self._specs: dict[ModelKey, tuple[str, Spec]] = {}
 

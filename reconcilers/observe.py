@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reconcilers import orders
+from reconcilers import orders, tracking
 from reconcilers.context import Context
 from reconcilers.limits import Allowance, Crowd, Limits
 from reconcilers.observed import Observed
 from reconcilers.observing_data import DataObserver
-from reconcilers.ports import DataSources, Forge, Jobs, Repository, Servers, Store
+from reconcilers.progress import reported
 from reconcilers.records import CACHE_SIZE, Records
+from reconcilers.world import Ports
+from specs.experiment_records import TrackRecord, TuningRecord, track_key, tuning_key
 from specs.facts import ProposalState, PullRequest, PullState, SourcedSpec
 from specs.modelspec import ModelKey, Spec
 from specs.names import BRANCH_PREFIX, parse_branch, serving_name
@@ -27,7 +29,7 @@ from specs.records import (
     export_key,
     run_key,
 )  # fmt: skip
-from specs.workorders import export_digest
+from specs.workorders import export_digest, tuning_digest
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,17 @@ class Shared:
 class Observer:
     """Gathers ``Observed`` through the ports."""
 
-    def __init__(
-        self, store: Store, repository: Repository, forge: Forge, jobs: Jobs, servers: Servers,
-        remembered: int = CACHE_SIZE, *, limits: Limits | None = None, sources: DataSources | None = None,
-    ) -> None:  # fmt: skip
-        """``limits`` of the repository, for all its models together; None sets none.
-
-        ``sources`` says what data outside the store is named; None where nobody can be asked.
-        """
+    def __init__(self, ports: Ports, remembered: int = CACHE_SIZE, *, limits: Limits | None = None) -> None:
+        """``limits`` of the repository, for all its models together; None sets none."""
         self._allowance = Allowance(limits)
-        self._records = Records(store, remembered)
-        self._data = DataObserver(self._records, sources)
-        self._repository = repository
-        self._forge = forge
-        self._jobs = jobs
-        self._servers = servers
+        self._records = Records(ports.store, remembered)
+        self._data = DataObserver(self._records, ports.data)
+        self._store = ports.store
+        self._repository = ports.repository
+        self._forge = ports.forge
+        self._jobs = ports.jobs
+        self._servers = ports.servers
+        self._registry = ports.registry
 
     def share(self) -> Shared:
         """Look at what all models share. The forge comes first, so that git is never older than it."""
@@ -91,6 +89,7 @@ class Observer:
             runs=runs,
             exports=self._exports(spec, runs),
             artifacts=self._artifacts(spec),
+            tuning=self._tuning(key, spec),
             serving=self._servers.state(serving_name(*key)),
             proposals=proposals,
             branches=branches,
@@ -99,8 +98,10 @@ class Observer:
         )
         observed = self._data.look(spec, observed)
         observed = self._measurements(key, spec, observed)
+        observed = self._mirrors(Context(key, spec, observed, 0.0))
         states = {o.job: self._jobs.state(o) for o in orders.missing(Context(key, spec, observed, 0.0))}
-        return replace(observed, jobs={name: state for name, state in states.items() if state is not None})
+        jobs = {name: state for name, state in states.items() if state is not None}
+        return replace(observed, jobs=jobs, progress=reported(self._store, jobs.values()))
 
     def _runs(self, spec: Spec) -> dict[str, RunRecord]:
         wanted = {spec.inputs_digest}
@@ -124,6 +125,10 @@ class Observer:
         found = {digest: self._records.get(artifact_key(digest), ArtifactRecord) for digest in files}
         return {digest: record for digest, record in found.items() if record is not None}
 
+    def _tuning(self, key: ModelKey, spec: Spec) -> TuningRecord | None:
+        digest = tuning_digest(key, spec)
+        return self._records.get(tuning_key(digest), TuningRecord) if digest else None
+
     def _measurements(self, key: ModelKey, spec: Spec, observed: Observed) -> Observed:
         ctx = Context(key, spec, observed, 0.0)
         golden = ctx.golden
@@ -138,6 +143,15 @@ class Observer:
         evaluations = {key: record for key, record in found.items() if record is not None}
         comparisons = {key: record for key, record in compared.items() if record is not None}
         return replace(observed, evaluations=evaluations, comparisons=comparisons)
+
+    def _mirrors(self, ctx: Context) -> Observed:
+        """Add what tracking servers have, as the store and a look in the background tell."""
+        keys = {order.inputs_digest: track_key(order.track_digest) for order in orders.tracking(ctx)}
+        found = {digest: self._records.get(key, TrackRecord) for digest, key in keys.items()}
+        wanted = tracking.registration(ctx)
+        registered = self._registry.state(wanted) if self._registry is not None and wanted is not None else None
+        tracked = {digest: record for digest, record in found.items() if record is not None}
+        return replace(ctx.observed, tracked=tracked, registered=registered, asks_registry=self._registry is not None)
 
     def _proposals(
         self, trunk: str, pulls: Sequence[PullRequest], branches: Mapping[str, str], head: str

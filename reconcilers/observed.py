@@ -9,7 +9,7 @@ from reconcilers.limits import Crowd
 from specs.data import Source
 from specs.data_records import DifferenceRecord, ImportRecord, ValidationRecord
 from specs.experiment_records import TrackRecord, TuningRecord
-from specs.facts import JobState, ProposalState, ServingState, SourcedSpec
+from specs.facts import JobState, ProposalState, Registered, ServingState, SourcedSpec
 from specs.records import (
     ArtifactRecord,
     ComparisonRecord,
@@ -82,8 +82,12 @@ class Observed:
     validation: ValidationRecord | None = None
     """Of training data and golden set."""
     tuning: TuningRecord | None = None
-    tracked: TrackRecord | None = None
-    """Mirror of the candidate's run."""
+    tracked: Mapping[str, TrackRecord] = field(default_factory=dict)
+    """By inputsDigest: mirrors of runs, where ``spec.tracking`` says now."""
+    registered: Registered | None = None
+    """The release in the registry there; None where nobody knows (yet)."""
+    asks_registry: bool = False
+    """Whether anybody asks."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """By the name of a job that runs."""
     runs: Mapping[str, RunRecord] = field(default_factory=dict)

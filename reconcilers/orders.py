@@ -8,6 +8,7 @@ from reconcilers.context import Context
 from specs.data import Source
 from specs.data_records import ValidationRecord
 from specs.exports import Export
+from specs.names import serving_name
 from specs.records import ExportRecord
 from specs.workorders import (
     AnyOrder,
@@ -16,8 +17,10 @@ from specs.workorders import (
     EvaluateOrder,
     ExportOrder,
     ImportOrder,
+    TrackOrder,
     ValidateOrder,
     train_order,
+    tune_order,
 )
 
 
@@ -159,7 +162,34 @@ def _compare_export(ctx: Context, export: Export, file: str) -> Iterator[AnyOrde
         yield from _compare(ctx, file, baseline)
 
 
+def tuning(ctx: Context) -> Iterator[AnyOrder]:
+    """Give the search that is asked for, unless its answer is there, or what it would search on is not."""
+    order = tune_order(ctx.key, ctx.spec, ctx.observed.source.changed.sha, ctx.dataset)
+    if order is not None and ctx.tuned is None and ctx.dataset is not None:
+        yield order
+
+
+def tracking(ctx: Context) -> Iterator[TrackOrder]:
+    """Give the mirroring of candidate and release, as far as they are trained and their mirrors are not there yet."""
+    mlflow = ctx.spec.tracking.mlflow if ctx.spec.tracking else None
+    if mlflow is None:
+        return
+    release = ctx.spec.release
+    wanted = dict.fromkeys([ctx.inputs_digest, *([release.run] if release else [])])
+    for digest in wanted:
+        run = ctx.observed.runs.get(digest)
+        if run is None or digest in ctx.observed.tracked:
+            continue
+        measured = ctx.golden is not None and (run.weights or "", ctx.golden) in ctx.observed.evaluations
+        yield TrackOrder(
+            model=str(ctx.key), commit=ctx.observed.source.changed.sha, inputs_digest=digest,
+            tracking_uri=mlflow.tracking_uri, experiment=mlflow.experiment or serving_name(*ctx.key),
+            source=ctx.spec.data.train.plain(), golden=ctx.golden if measured else None,
+        )  # fmt: skip
+
+
 def missing(ctx: Context) -> tuple[AnyOrder, ...]:
     """Give every order that some step could start now."""
     data = (*lookups(ctx), *imports(ctx), *validation(ctx))
-    return (*data, *training(ctx), *evaluations(ctx), *exports(ctx), *newer(ctx))
+    line = (*training(ctx), *evaluations(ctx), *exports(ctx))
+    return (*data, *line, *newer(ctx), *tuning(ctx), *tracking(ctx))

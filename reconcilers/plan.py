@@ -20,6 +20,8 @@ from reconcilers.promotion import plan_promotion
 from reconcilers.proposals import rejected_branches, stale
 from reconcilers.rollout import over, plan_rollback, plan_rollout
 from reconcilers.steps import plan_evaluation, plan_exports, plan_gates, plan_training
+from reconcilers.tracking import plan_tracking
+from reconcilers.tuning import plan_tuning
 from reconcilers.vetting import told
 from specs.modelspec import ModelKey, Spec
 from specs.status import ConditionType as Type
@@ -29,7 +31,7 @@ LINE = (plan_data, plan_training, plan_evaluation, plan_exports, plan_gates, pla
 """The production line of a candidate, in order; the first step that is not done ends it."""
 
 
-ASIDES: tuple[Callable[[Context, tuple[Step, ...]], Step | None], ...] = (plan_newer_data,)
+ASIDES: tuple[Callable[[Context, tuple[Step, ...]], Step | None], ...] = (plan_newer_data, plan_tuning, plan_tracking)
 """What goes on beside the line, once it has got as far as it gets; None where there is nothing to say about it."""
 
 

@@ -18,6 +18,8 @@ from specs.facts import (
     Commit,
     JobState,
     PullRequest,
+    Registered,
+    Registration,
     ServingState,
     ServingTarget,
     Signature,
@@ -189,6 +191,19 @@ class DataSources(Protocol):
 
     def newest(self, source: DataSource, follow: OnData) -> DataSource | None:
         """Give the newest version of a source, pinned; None where its kind has no versions (``uri``)."""
+
+
+class ModelRegistry(Protocol):
+    """The registries of tracking servers: mirrors of releases that decide nothing.
+
+    Neither method waits for a server or raises: they are asked and told in the background.
+    """
+
+    def state(self, wanted: Registration) -> Registered | None:
+        """Give what the last look found, which begins anew after about a minute; None until one ended."""
+
+    def register(self, wanted: Registration) -> None:
+        """Have it registered, soon; no-op where that is under way. What came of it, a later ``state`` tells."""
 
 
 class Source(Protocol):

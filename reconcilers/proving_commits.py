@@ -14,8 +14,9 @@ from specs.errors import UnsafeEdit
 from specs.facts import PullRequest
 from specs.manifest import edit, prove, prove_rewritten
 from specs.modelspec import ModelKey
-from specs.names import data_evidence_root, evidence_dir
+from specs.names import data_evidence_root, evidence_dir, tuning_dir
 from specs.past import MERGED_BY, Step, email, pull_claim
+from specs.workorders import tuning_digest
 
 _ROOTS = tuple(dict.fromkeys(INTENT_FIELDS.values()))
 
@@ -85,7 +86,9 @@ def _allowed(moment: Moment | None, intent: str) -> tuple[str, ...]:
     release = moment.after.spec.release
     released = [f"{evidence_dir(*moment.key, release.version)}/"] if release and intent in ("promote", "") else []
     data = [f"{data_evidence_root(*moment.key)}/"] if intent in ("bump-data", "") else []
-    return (moment.after.path, *released, *data)
+    search = tuning_digest(moment.key, moment.after.spec)
+    tuned = [f"{tuning_dir(*moment.key, search)}/"] if search and intent in ("tune", "") else []
+    return (moment.after.path, *released, *data, *tuned)
 
 
 def _within(path: str, allowed: Sequence[str]) -> bool:

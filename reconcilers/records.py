@@ -18,6 +18,7 @@ from specs.data_records import (
 )
 from specs.digests import digest_bytes
 from specs.errors import Stalled
+from specs.experiment_records import TuningRecord, tuning_key
 from specs.records import (
     ArtifactRecord,
     ComparisonRecord,
@@ -122,6 +123,8 @@ def _flaw(key: str, record: Record) -> str:
             own = validation_key(record.train_digest, record.golden_digest)
         case DifferenceRecord():
             own = difference_key(record.before, record.after)
+        case TuningRecord():
+            own = tuning_key(record.tuning_digest)
         case _:
             pass
     if own != key:

@@ -9,10 +9,12 @@ from reconcilers.apply import Trouble
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.forecast import forecast
 from reconcilers.plan import Plan
+from reconcilers.progress import told
 from reconcilers.vetting import source_status
 from specs.errors import InvalidManifest, Stalled, Transient, TrunklineError
 from specs.facts import JobPhase, PullState, ServingState
 from specs.status import Condition, ConditionType, ModelStatus, ProposalStatus, Reason, ServingStatus
+from specs.workorders import TIRELESS
 
 _MESSAGE_LIMIT = 32_000
 
@@ -25,6 +27,11 @@ def summarize(ctx: Context, plan: Plan, troubles: Sequence[Trouble], previous: M
     serving = observed.serving
     evaluation = observed.evaluations.get((ctx.weights or "", ctx.golden or ""))
     opened = [p for p in observed.proposals if p.pull.state is PullState.OPEN]
+    running = sorted(
+        name for name, state in observed.jobs.items()
+        if state.phase is JobPhase.RUNNING and not name.startswith(f"{TIRELESS}-")
+    )  # fmt: skip
+    said = {job: observed.progress[job] for job in running if job in observed.progress}
     return ModelStatus(
         observed_generation=previous.observed_generation,
         commit=observed.source.changed.sha,
@@ -38,7 +45,8 @@ def summarize(ctx: Context, plan: Plan, troubles: Sequence[Trouble], previous: M
         proposals=[
             ProposalStatus(number=p.pull.number, intent=p.intent, branch=p.pull.branch, url=p.pull.url) for p in opened
         ],
-        jobs=sorted(name for name, state in observed.jobs.items() if state.phase is JobPhase.RUNNING),
+        jobs=running,
+        progress=told(said, spec.task, previous.progress),
         summary=_line(_headline(plan, troubles)),
         conditions=_stamped(found, previous, now),
     )

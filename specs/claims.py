@@ -21,9 +21,10 @@ from specs.digests import digest_bytes
 from specs.edits import INTENT_FIELDS
 from specs.errors import InvalidManifest, UnsafeEdit
 from specs.manifest import decode, find, parse, prove, prove_rewritten
-from specs.modelspec import ModelKey
+from specs.modelspec import ModelKey, Spec
 from specs.names import evidence_dir, parse_branch
 from specs.release import Release
+from specs.tuning_claims import tuning_evidence_flaw
 
 Read = Callable[[str], bytes]
 """Gives the content of a blob by its git name."""
@@ -110,7 +111,7 @@ def _prove(claim: _Claim, change: Changeset, read: Read) -> str:
     folder = f"evidence/{claim.key.namespace}.{claim.key.name}/"
     evidence = [file for file in change.files if file.path.startswith(folder)]
     others = [file for file in change.files if not file.path.startswith(folder)]
-    if claim.intent not in (*RELEASING, "bump-data") and evidence:
+    if claim.intent not in (*RELEASING, *_FLAWS) and evidence:
         raise UnsafeEdit(f"{evidence[0].path}: {claim.intent} brings no evidence")
     if change.commits[0].parents != 1:
         raise UnsafeEdit("its commit is a merge; a proposal is one commit on top of its target")
@@ -125,11 +126,25 @@ def _prove(claim: _Claim, change: Changeset, read: Read) -> str:
         old, new = (_release(text, others[0].path, claim.key) for text in (before, after))
         _check_release(claim, old, new, evidence, read)
     elif evidence:
-        was, becomes = (parse(text, others[0].path, claim.key).model.spec.data.train for text in (before, after))
-        flaw = data_evidence_flaw(claim.key, (was, becomes), evidence, read)
+        old_spec, new_spec = (parse(text, others[0].path, claim.key).model.spec for text in (before, after))
+        flaw = _FLAWS[claim.intent](claim.key, old_spec, new_spec, evidence, read)
         if flaw:
             raise UnsafeEdit(flaw)
     return field
+
+
+def _flaw_of_data(key: ModelKey, old: Spec, new: Spec, evidence: list[FileChange], read: Read) -> str:
+    return data_evidence_flaw(key, (old.data.train, new.data.train), evidence, read)
+
+
+def _flaw_of_search(key: ModelKey, old: Spec, new: Spec, evidence: list[FileChange], read: Read) -> str:
+    before, after = old.training.args, new.training.args
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return tuning_evidence_flaw(key, new, changed, evidence, read)
+
+
+_FLAWS = {"bump-data": _flaw_of_data, "tune": _flaw_of_search}
+"""What is wrong with evidence that is not a release's, by intent."""
 
 
 def _both(file: FileChange) -> tuple[Any, Any]:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from specs.data import UriSource
 from specs.modelspec import Spec
 from specs.training import BaseModelFile
 
 _SENTENCE = "{field}: understood, but not acted on yet"
-_URIS = "only data sets in the store (store://NAME) are read yet"
+_BASE = "only base models in the store (store://NAME) are read yet"
+_NO_VERSIONS = "an address has no versions to follow; dvc and platform have"
 _GATELESS = "WhenGatesPass needs at least one gate in spec.gates; until then only a rollback is merged by the forge"
 
 _FIELDS = (
-    "data.train.dvc", "data.train.platform", "data.golden.dvc", "data.golden.platform",
     "training.backend",
-    "tuning", "tracking",
     "exports[].buildOn", "serving.backend", "serving.strategy",
-    "monitoring", "triggers", "labelling",
+    "monitoring", "triggers.onSignal", "triggers.schedule", "triggers.require", "triggers.cooldown", "labelling",
 )  # fmt: skip
 """Fields in YAML names; ``[]`` is every item of a list."""
 
@@ -34,14 +32,15 @@ _HARMLESS: dict[str, Any] = {"training.backend": "Job", "serving.backend": "Depl
 """What asks for no more than what is done anyway."""
 
 
-def _uris(spec: Spec) -> list[str]:
-    sources: list[tuple[str, UriSource | None]] = [
-        ("spec.data.train.uri.url", spec.data.train.uri),
-        ("spec.data.golden.uri.url", spec.data.golden.uri if spec.data.golden else None),
-    ]
-    if isinstance(spec.training.model, BaseModelFile):
-        sources.append(("spec.training.model.uri.url", spec.training.model.uri))
-    return [f"{field}: {_URIS}" for field, source in sources if source and not source.url.startswith("store://")]
+def _base(spec: Spec) -> list[str]:
+    model = spec.training.model
+    elsewhere = isinstance(model, BaseModelFile) and not model.uri.url.startswith("store://")
+    return [f"spec.training.model.uri.url: {_BASE}"] if elsewhere else []
+
+
+def _no_versions(spec: Spec) -> list[str]:
+    wanted = spec.triggers is not None and spec.triggers.on_data
+    return [f"spec.triggers.onData: {_NO_VERSIONS}"] if wanted and spec.data.train.kind == "uri" else []
 
 
 def _gateless(spec: Spec) -> list[str]:
@@ -49,7 +48,7 @@ def _gateless(spec: Spec) -> list[str]:
     return [] if spec.gates or not wanted else [f"spec.policy.autoMerge: {_GATELESS}"]
 
 
-_RULES: tuple[Callable[[Spec], list[str]], ...] = (_uris, _gateless)
+_RULES: tuple[Callable[[Spec], list[str]], ...] = (_base, _no_versions, _gateless)
 """What the table of fields cannot say."""
 
 

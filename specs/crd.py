@@ -71,6 +71,7 @@ _COLUMNS = (
     ("Release", "integer", ".spec.release.version", 0),
     ("Serving", "integer", ".status.serving.version", 0),
     ("Replicas", "string", ".status.serving.replicas", 0),
+    ("Progress", "string", ".status.progress[0].text", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Status", "string", ".status.summary", 0),  # last, because it is as long as it must be
     ("File", "string", ".status.path", 1),

@@ -4,6 +4,7 @@
 
     tunings/<tuningDigest>/base.json            TuningBase: what the search began with; a resumed one keeps to it
     tunings/<tuningDigest>/asked/<n>.json       TrialAsked
+    tunings/<tuningDigest>/begun/<n>-<k>.json   TrialBegun: the k-th beginning of a trial
     tunings/<tuningDigest>/trials/<n>.json      TrialRecord
     tunings/<tuningDigest>/tuning.json          TuningRecord
     tracks/<trackDigest>.json                   TrackRecord
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from specs.base import Args
 from specs.digests import Digest, hex_of
-from specs.records import Epoch, Record
+from specs.records import Environment, Epoch, Record
 
 
 class TuningBase(Record):
@@ -24,13 +25,27 @@ class TuningBase(Record):
     tuning_digest: Digest
     inputs: dict[str, Any]
     dataset: Digest
+    model: str = ""
+    """``namespace/name`` of the ModelSpec that asked."""
+    commit: str = ""
+    started: float = 0
+    """Unix seconds; the deadline counts from here."""
 
 
 class TrialAsked(Record):
     """A trial that was begun: written before it starts, so that a killed one is tried again as it was."""
 
     number: int
+    """From 0, which has the arguments as they are."""
     args: Args
+
+
+class TrialBegun(Record):
+    """A trial started. One that starts again and again and never ends counts as failed."""
+
+    number: int
+    beginning: int
+    """From 1."""
 
 
 class TrialRecord(Record):
@@ -55,14 +70,24 @@ class TuningRecord(Record):
     reason: str = ""
     message: str = ""
     inputs: dict[str, Any]
+    """What the search began with, as in its TuningBase; likewise ``dataset``."""
+    dataset: Digest | None = None
     metric: str
     best: TrialRecord | None = None
     trials: list[TrialRecord] = []
+    """All of them, by number; their epochs are in their own records."""
     stopped_by: str = ""
-    """``TrialCount``, ``Goal``, ``Deadline`` or ``FailedTrials``."""
+    """``TrialCount``, ``Goal``, ``Deadline``, ``FailedTrials``, or ``Exhausted`` where every value was tried."""
     files: dict[str, Digest] = {}
-    """``history.png`` …"""
+    """``history.png``, ``parameters.png``."""
+    environment: Environment | None = None
     finished: str = ""
+
+
+    @property
+    def baseline(self) -> TrialRecord | None:
+        """The trial of the arguments as they were when the search began."""
+        return next((trial for trial in self.trials if trial.number == 0), None)
 
 
 class TrackRecord(Record):
@@ -91,6 +116,11 @@ def tuning_base_key(tuning_digest: str) -> str:
 def asked_key(tuning_digest: str, number: int) -> str:
     """Key of a TrialAsked."""
     return f"tunings/{hex_of(tuning_digest)}/asked/{number}.json"
+
+
+def begun_key(tuning_digest: str, number: int, beginning: int) -> str:
+    """Key of a TrialBegun."""
+    return f"tunings/{hex_of(tuning_digest)}/begun/{number}-{beginning}.json"
 
 
 def trial_key(tuning_digest: str, number: int) -> str:

@@ -46,6 +46,11 @@ def evidence_dir(namespace: str, name: str, version: int) -> str:
     return f"evidence/{namespace}.{name}/v{version}"
 
 
+def tuning_dir(namespace: str, name: str, search: str) -> str:
+    """Folder in the repository that holds what a search found, which its digest names."""
+    return f"evidence/{namespace}.{name}/tuning/{hex_of(search)[:12]}"
+
+
 def data_evidence_root(namespace: str, name: str) -> str:
     """Folder in the repository that holds the evidence about a model's data."""
     return f"evidence/{namespace}.{name}/data"

@@ -74,6 +74,8 @@ class DatasetManifest(Record):
         return frozenset(f.digest for f in self.files if f.path.lower().endswith(IMAGE_SUFFIXES))
 
 
+EVENT_FILE = "events.out.tfevents.trunkline"
+"""Name of a run's event file among its files. TensorBoard takes what has ``tfevents`` in its name."""
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 

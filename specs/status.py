@@ -66,6 +66,8 @@ class Reason(StrEnum):
     TUNING_FAILED = "TuningFailed"
     TRACKING = "Tracking"
     TRACKED = "RunTracked"
+    ALIAS_MOVED = "AliasMoved"
+    NAME_TAKEN = "RegisteredNameTaken"
     TRAINING = "Training"
     TRAINED = "RunSucceeded"
     TRAINING_FAILED = "TrainingFailed"
@@ -149,6 +151,22 @@ class ProposalStatus(_Camel):
     url: str = ""
 
 
+class JobProgress(_Camel):
+    """How far a running job is, no finer than people need: told anew after a fiftieth of the way."""
+
+    job: str
+    phase: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    """0 where the job has none."""
+    eta_seconds: int | None = None
+    """Left when this was told, rounded."""
+    metrics: dict[str, float] = {}
+    """The first few of the last epoch."""
+    text: str = ""
+    """All of it but the metrics, for people."""
+
+
 class ModelStatus(_Camel):
     """``status`` of a ModelSpec."""
 
@@ -170,6 +188,9 @@ class ModelStatus(_Camel):
     serving: ServingStatus | None = None
     proposals: list[ProposalStatus] = []
     jobs: list[str] = []
+    """That run now."""
+    progress: list[JobProgress] = []
+    """Of those of them that told; gone when they are."""
     summary: str = ""
     """One line for people."""
     conditions: list[Condition] = []

@@ -10,7 +10,7 @@ from specs.base import Args
 from specs.digests import Digest, canonical, digest_of, short
 from specs.modelspec import ModelKey, Spec, Task
 from specs.names import job_name
-from specs.training import Tracking, Tuning
+from specs.training import Tracking, TrackingUri, Tuning
 
 
 class Order(BaseModel):
@@ -166,10 +166,15 @@ class TrackOrder(Order):
     """Mirror a finished run to a tracking server. Leaves a TrackRecord."""
 
     kind: Literal["track"] = "track"
+    deadline_seconds: int | None = 1800
     inputs_digest: Digest
     """Of the run."""
-    tracking_uri: str
+    tracking_uri: TrackingUri
     experiment: str
+    source: dict[str, Any] | None = None
+    """Where the run's data came from, as ``spec.data.train`` says in YAML names; None where that is not known."""
+    golden: Digest | None = None
+    """Manifest of the golden set that the run's weights were measured on."""
 
     @property
     def track_digest(self) -> str:
@@ -204,6 +209,9 @@ class TuneOrder(Order):
         return job_name("tune", self.model, short(self.tuning_digest))
 
 
+TIRELESS = "track"
+"""Kind of job that is tried for ever, and never worth a word in a status: what it mirrors to may be down for long."""
+
 AnyOrder = (
     TrainOrder | EvaluateOrder | CompareOrder | ExportOrder | ImportOrder | ValidateOrder | DiffOrder | TrackOrder
     | TuneOrder
@@ -221,6 +229,28 @@ def train_order(key: ModelKey, spec: Spec, commit: str, dataset: str | None = No
     return TrainOrder(
         model=str(key), commit=commit, deadline_seconds=spec.training.active_deadline_seconds,
         inputs_digest=spec.inputs_digest, inputs=spec.inputs(), tracking=spec.tracking,
+        dataset=None if dataset == spec.data.train.digest else dataset,
+    )  # fmt: skip
+
+
+def tuning_digest(key: ModelKey, spec: Spec) -> str | None:
+    """Name the search that ``spec`` asks for, None where it asks for none.
+
+    Neither the data nor ``training.args`` is part of it: newer data, or a merged result, does not search again.
+    """
+    if spec.tuning is None:
+        return None
+    wanted = spec.tuning.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return digest_of({"v": 1, "model": str(key), "task": spec.task, "base": spec.inputs()["model"], "tuning": wanted})
+
+
+def tune_order(key: ModelKey, spec: Spec, commit: str, dataset: str | None = None) -> TuneOrder | None:
+    """Resolve the search that ``spec`` asks for. ``dataset`` as in ``train_order``."""
+    digest = tuning_digest(key, spec)
+    if spec.tuning is None or digest is None:
+        return None
+    return TuneOrder(
+        model=str(key), commit=commit, tuning_digest=digest, inputs=spec.inputs(), tuning=spec.tuning,
         dataset=None if dataset == spec.data.train.digest else dataset,
     )  # fmt: skip
 

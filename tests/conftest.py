@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.apiserver import api_server
+from tests.support.mlflow_server import mlflow_server
 
-__all__ = ["api_server"]  # a fixture for all tests: one server in a run
+__all__ = ["api_server", "mlflow_server"]  # fixtures for all tests: one server each in a run
 
 # Examples are never timed: the machine that runs them may be busy.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -47,7 +48,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that would fight over the cores, or share something dear, in one worker."""
     for item in items:
-        if item.get_closest_marker("ml"):
+        if item.get_closest_marker("ml") or "mlflow_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("ml"))
         elif "api_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("api_server"))

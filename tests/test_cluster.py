@@ -41,7 +41,7 @@ def test_work_orders_run_in_jobs(cluster: Cluster) -> None:
     """A Job with the settings' command and an order in its environment leaves its record in the store, and its name."""
     kubernetes = load(cluster.settings_of("operator").parent, {}).kubernetes
     assert kubernetes is not None
-    inputs = {"args": {"epochs": 8}}
+    inputs = {"data": digest_of("some data"), "args": {"epochs": 8}}
     order = TrainOrder(model=str(KEY), commit="0" * 40, inputs_digest=digest_of(inputs), inputs=inputs)
     main = {
         "name": "main", "image": kubernetes.image,

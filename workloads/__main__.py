@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from pydantic import ValidationError
 
 from adapters.store import Store
 from specs.errors import Stalled, Transient
 from specs.workorders import decode
-from workloads.errors import HOPELESS, RETRY
+from workloads.errors import HOPELESS, RETRY, end_on_sigterm
 from workloads.job import run
 
 ORDER = "TRUNKLINE_WORK_ORDER"
@@ -31,7 +29,7 @@ def main() -> int:
     parser.add_argument("--store", required=True, help="URL of the store: file:///srv/store, s3://bucket/path …")
     parser.add_argument("--order", type=Path, help=f"file with the work order; default: the variable {ORDER}")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, _end)
+    end_on_sigterm()
     try:
         text = given.order.read_bytes() if given.order else os.environ[ORDER].encode()
     except (OSError, KeyError) as error:
@@ -49,11 +47,6 @@ def main() -> int:
         sys.stderr.write(f"trunkline: {error.reason}: {error.message}\n")
         return RETRY
     return run(order, store)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    """Leave at once, but clean up: SystemExit runs the ``finally`` blocks and passes every ``except Exception``."""
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

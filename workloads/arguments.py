@@ -6,7 +6,8 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
-from specs.training import RESERVED_ARGS
+from specs.base import Args
+from specs.training import RESERVED_ARGS, Parameter, Tuning
 from workloads.errors import Hopeless
 
 _UNPINNED = {
@@ -33,6 +34,38 @@ def check_training(args: dict[str, Any]) -> None:
         get_cfg(overrides=dict(args))
     except (TypeError, ValueError, SyntaxError, AssertionError) as error:
         _raise([_plain(error)])
+
+
+_CHOSEN_BY_AUTO = ("lr0", "momentum")
+"""What ``optimizer: auto`` chooses by itself, whatever is given."""
+
+
+def check_tuning(args: dict[str, Any], tuning: Tuning) -> Args:
+    """Give what the searched arguments are in a trial's ``args``, with Ultralytics' defaults.
+
+    Hopeless ``InvalidArguments`` where these, or the ends of a parameter, are refused, or would change nothing.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    check_training(args)
+    for parameter in tuning.parameters:
+        for end in _ends(parameter):
+            check_training({**args, parameter.name: end})
+    searched = {p.name: args[p.name] if p.name in args else DEFAULT_CFG_DICT[p.name] for p in tuning.parameters}
+    moot = sorted(set(_CHOSEN_BY_AUTO) & searched.keys())
+    optimizer = next((p for p in tuning.parameters if p.name == "optimizer"), None)
+    chosen = optimizer.values or [] if optimizer else [args.get("optimizer", DEFAULT_CFG_DICT["optimizer"])]
+    if moot and "auto" in chosen:
+        _raise([f"{', '.join(moot)}: Ultralytics ignores it while optimizer is auto; give another in training.args"])
+    return searched
+
+
+def _ends(parameter: Parameter) -> list[Any]:
+    """Give the values that stand for all of a parameter's."""
+    if parameter.values is not None:
+        return list(parameter.values)
+    ends = [parameter.min, parameter.max]
+    return [int(end or 0) for end in ends] if parameter.type == "int" else ends
 
 
 def check_export(format_: str, args: dict[str, Any]) -> None:

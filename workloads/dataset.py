@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,6 +21,8 @@ from specs.records import DatasetManifest, FileEntry, dataset_key
 from workloads.errors import Hopeless
 
 _FETCHES = 8
+_TOLD = 100
+"""Files after which is told how many are there."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,23 @@ def load_manifest(store: Store, digest: str, task: Task) -> DatasetManifest:
     return manifest
 
 
-def for_training(store: Store, manifest: DatasetManifest, folder: Path, cache: Path | None) -> Materialised:
+Told = Callable[[int, int], None]
+"""Is told how many files are there, of how many."""
+
+
+def _tell_nobody(_done: int, _total: int) -> None:
+    pass
+
+
+def for_training(
+    store: Store, manifest: DatasetManifest, folder: Path, cache: Path | None, told: Told = _tell_nobody
+) -> Materialised:
     """Lay out training and validation pictures below ``folder``, which must not exist; Hopeless if too few."""
     try:
         train, val = train_and_val(manifest)
     except ValueError as error:
         raise Hopeless("TooFewPictures", str(error)) from error
-    return _lay_out(store, manifest, folder, cache, train, val)
+    return _lay_out(store, manifest, folder, cache, train, val, told=told)
 
 
 def for_golden(store: Store, manifest: DatasetManifest, folder: Path, cache: Path | None) -> Materialised:
@@ -63,7 +75,7 @@ def for_golden(store: Store, manifest: DatasetManifest, folder: Path, cache: Pat
 
 def _lay_out(
     store: Store, manifest: DatasetManifest, folder: Path, cache: Path | None,
-    train: Sequence[Picture], val: Sequence[Picture],
+    train: Sequence[Picture], val: Sequence[Picture], *, told: Told = _tell_nobody,
 ) -> Materialised:  # fmt: skip
     root = folder.resolve()
     places: dict[str, dict[Path, Picture]] = {}
@@ -77,7 +89,7 @@ def _lay_out(
     if len({path for _, path in wanted}) != len(wanted):
         raise Stalled("UnsafePath", "two files of the data set would lie at the same path; add the data set again")
     root.mkdir(parents=True)
-    _bring(store, wanted, cache)
+    _bring(store, wanted, cache, told)
     if not train:
         places["train"] = places["val"]
     argument = _describe_classes(root, manifest) if manifest.task == "classify" else _describe(root, manifest, places)
@@ -98,15 +110,16 @@ def safe_join(root: Path, path: str) -> Path:
     return root.joinpath(*pure.parts)
 
 
-def _bring(store: Store, wanted: Iterable[tuple[FileEntry, Path]], cache: Path | None) -> None:
+def _bring(store: Store, wanted: Sequence[tuple[FileEntry, Path]], cache: Path | None, told: Told) -> None:
     def bring(item: tuple[FileEntry, Path]) -> None:
         entry, target = item
         target.parent.mkdir(parents=True, exist_ok=True)
         fetch(store, entry.digest, target, cache)
 
     with ThreadPoolExecutor(_FETCHES) as pool:
-        for _ in pool.map(bring, wanted):
-            pass
+        for done, _ in enumerate(pool.map(bring, wanted), 1):
+            if done % _TOLD == 0:
+                told(done, len(wanted))
 
 
 def fetch(store: Store, digest: str, target: Path, cache: Path | None) -> None:

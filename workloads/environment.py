@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.util
+import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -19,15 +22,31 @@ from specs.records import Environment
 SCRATCH = "TRUNKLINE_SCRATCH"
 CACHE = "TRUNKLINE_CACHE"
 _LOCK = ".lock"
+_NAME, _VERSION = re.compile(r"^Name: *(\S+)", re.MULTILINE), re.compile(r"^Version: *(\S+)", re.MULTILINE)
+_SILENT = ("clearml", "comet", "dvc", "mlflow", "raytune", "sync", "tensorboard", "vscode_msg", "wandb")
+"""Settings of Ultralytics that are off in jobs: what a run says, and to whom, is Trunkline's business."""
 
 
 def describe() -> Environment:
     """Describe this interpreter and machine, and the GPU where torch works on one."""
-    packages = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
     return Environment(
         python=platform.python_version(), platform=platform.platform(), device=_device(), cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)), packages=dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        cores=len(os.sched_getaffinity(0)), packages=packages(),
     )  # fmt: skip
+
+
+def packages() -> dict[str, str]:
+    """Give name and version of every installed distribution, by name.
+
+    Only the two lines are read: parsing all of a distribution's metadata, twice, is most of the time this used to take.
+    """
+    found = {}
+    for distribution in metadata.distributions():
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        name, version = _NAME.search(text), _VERSION.search(text)
+        if name and version:
+            found[name[1]] = version[1]
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def _device() -> str:
@@ -80,13 +99,35 @@ def _sweep(folder: Path) -> None:
         return  # alive, being made, or not ours
 
 
+@contextmanager
+def uncollected() -> Iterator[Callable[[], None]]:
+    """Search for no garbage among libraries and models while they are loaded: they stay until the end.
+
+    Call what this gives once all is loaded. From then on only what came later is searched, which Ultralytics does
+    after every epoch. Together that is worth more than all a work order adds to a training.
+    """
+
+    def loaded() -> None:
+        gc.freeze()
+        gc.enable()
+
+    gc.disable()
+    try:
+        yield loaded
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
 def isolate(folder: Path) -> None:
-    """Keep Ultralytics from the network, from installing packages and from the home directory.
+    """Keep Ultralytics from the network, from trackers, from installing packages and from the home directory.
 
     Must run before Ultralytics is imported. Checkpoints load in its restricted mode: known classes only.
     """
     settings = folder / "settings"
     (settings / "Ultralytics").mkdir(parents=True)
+    silent = json.dumps(dict.fromkeys(_SILENT, False))  # Ultralytics adds the rest, and drops what it does not know
+    (settings / "Ultralytics" / "settings.json").write_text(silent, encoding="utf-8")
     os.environ.update(
         YOLO_CONFIG_DIR=str(settings), YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", ULTRALYTICS_SAFE_LOAD="true",
         NO_ALBUMENTATIONS_UPDATE="1", WANDB_MODE="disabled", COMET_MODE="disabled",

@@ -70,7 +70,7 @@ def run(order: AnyOrder, store: Store) -> int:
     except MemoryError:
         return _say(OUT_OF_MEMORY, "OutOfMemory: give the job more memory, or make batch or imgsz smaller")
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return _say(OUT_OF_MEMORY, f"OutOfMemory: {error}; give the job more memory, or make batch or imgsz smaller")
     except OSError as error:
@@ -147,7 +147,8 @@ def _record_failure(order: AnyOrder, store: Store, failure: Hopeless) -> None:
             pass  # their records have no place for failures; the log says why
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch means that memory was too small."""
     text = str(error).lower()
     return any(sign in text for sign in ("out of memory", "can't allocate memory", "cannot allocate memory"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from specs.digests import digest_of
 from specs.errors import Stalled
 from specs.records import Epoch, RunRecord, run_key
 from specs.workorders import TrainOrder
-from workloads import dataset, models, pictures
+from workloads import board, dataset, models, pictures
 from workloads.arguments import check_training
-from workloads.environment import cache, describe
+from workloads.environment import cache, describe, packages, uncollected
 from workloads.errors import Hopeless
+from workloads.live import Live
 from workloads.progress import Reporter, now
 from workloads.signing import Signing
-from workloads.watch import Watch, refuse_missing
+from workloads.watch import Listener, Watch, refuse_missing
 from workloads.weights import settle
 
 _DIVERGED = ("nan persisted", "loss nan/inf", "fitness nan/inf", "corrupted with nan")
@@ -36,22 +38,27 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
     started, clock = now(), time.monotonic()
     args, task = {"seed": 0, **order.inputs["args"]}, order.inputs["task"]
     manifest = dataset.load_manifest(store, order.manifest, task)
-    check_training(args)
-    _check_runtime(order.inputs.get("runtime"))
-    with Reporter(store, order.job) as reporter:
+    with Reporter(store, order.job) as reporter, Live(order, _epochs) as live, uncollected() as loaded:
         reporter.report("fetching data")
-        data = dataset.for_training(store, manifest, scratch / "data", cache())
+        check_training(args)
+        _check_runtime(order.inputs.get("runtime"))
+        data = dataset.for_training(
+            store, manifest, scratch / "data", cache(),
+            lambda done, total: reporter.report("fetching data", done=done, total=total),
+        )  # fmt: skip
         reporter.report("preparing")
         model, base = models.base_model(store, order.inputs["model"], task, scratch)
-        trainer = _train(model, args, data, scratch, Watch(reporter))
+        model.add_callback("on_train_start", lambda _trainer: loaded())
+        trainer = fit(model, args, data, scratch, (Watch(reporter), live))
     weights = _store_weights(store, trainer)
     signing.weights(store, weights, order.inputs_digest)
+    curves = _curves(trainer.csv)
     record = RunRecord(
         inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
         commit=order.commit, seed=trainer.args.seed, environment=describe(), started=started,
-        dataset=order.manifest, finished=now(), seconds=round(time.monotonic() - clock, 3), epochs=_epochs(trainer.csv),
-        metrics=finite(trainer.metrics), base_model=base, weights=weights,
-        files=_store_files(store, Path(trainer.save_dir), scratch),
+        dataset=order.manifest, finished=now(), seconds=round(time.monotonic() - clock, 3),
+        epochs=[epoch for epoch, _ in curves], metrics=finite(trainer.metrics), base_model=base, weights=weights,
+        files=_store_files(store, Path(trainer.save_dir), scratch) | _store_events(order, store, trainer, curves),
     )  # fmt: skip
     store.create(run_key(order.inputs_digest), record.encode())
 
@@ -74,19 +81,22 @@ def finite(metrics: dict[str, Any] | None) -> dict[str, float]:
 def _check_runtime(wanted: str | None) -> None:
     """Another version would give other weights under the same digest. An image name cannot be checked from inside."""
     name, _, version = (wanted or "").partition("==")
-    if version and describe().packages.get(name) != version:
-        found = describe().packages.get(name, "not installed")
+    found = packages().get(name, "not installed") if version else version
+    if found != version:
         raise Stalled("RuntimeMismatch", f"training.runtime pins {wanted}, but here {name} is {found}")
 
 
-def _train(model: Any, args: dict[str, Any], data: dataset.Materialised, scratch: Path, watch: Watch) -> Any:
+def fit(
+    model: Any, args: dict[str, Any], data: dataset.Materialised, scratch: Path, listeners: Sequence[Listener]
+) -> Any:
     """Run Ultralytics; give its trainer. The data's path is relative, so that the weights do not depend on it."""
     import torch
 
     if "device" not in args and not torch.cuda.is_available():
         args = {**args, "device": "cpu"}
-    for event, callback in watch.callbacks().items():
-        model.add_callback(event, callback)
+    for listener in listeners:
+        for event, callback in listener.callbacks().items():
+            model.add_callback(event, callback)
     if args.get("fraction", 1.0) == 1.0:
         model.add_callback("on_pretrain_routine_end", lambda trainer: _check_complete(trainer, data))
     try:
@@ -119,8 +129,11 @@ def _diverged(what: str) -> Hopeless:
     return Hopeless("Diverged", f"training diverged: {what}; try a lower lr0, or amp: false")
 
 
-def _epochs(path: Path) -> list[Epoch]:
-    """Read the curves from the file Ultralytics keeps, which also is there after training on several devices."""
+def _curves(path: Path) -> list[tuple[Epoch, float]]:
+    """Read the curves, and the seconds to the end of each epoch, from the file Ultralytics keeps.
+
+    It also is there after training on several devices.
+    """
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as lines:
@@ -128,9 +141,13 @@ def _epochs(path: Path) -> list[Epoch]:
     found = []
     for row in rows:
         epoch = int(float(row.pop("epoch")))
-        row.pop("time", None)
-        found.append(Epoch(epoch=epoch, metrics=finite({k: v for k, v in row.items() if v})))
+        seconds = float(row.pop("time", "") or 0)
+        found.append((Epoch(epoch=epoch, metrics=finite({k: v for k, v in row.items() if v})), seconds))
     return found
+
+
+def _epochs(path: Path) -> list[Epoch]:
+    return [epoch for epoch, _ in _curves(path)]
 
 
 def _store_weights(store: Store, trainer: Any) -> str:
@@ -147,3 +164,12 @@ def _store_files(store: Store, folder: Path, scratch: Path) -> dict[str, str]:
             text = (folder / name).read_text(encoding="utf-8").replace(f"{scratch}/", "")
             files[name] = store.put_blob(text.encode())
     return files
+
+
+def _store_events(order: TrainOrder, store: Store, trainer: Any, curves: list[tuple[Epoch, float]]) -> dict[str, str]:
+    """Store what TensorBoard shows, where the order asks for it."""
+    if order.tracking is None or not order.tracking.tensorboard:
+        return {}
+    started = getattr(trainer, "train_time_start", time.time())  # on several devices others know
+    made = board.event_file(curves, Path(trainer.save_dir), trainer.model, started)
+    return {} if made is None else {board.EVENT_FILE: store.put_blob(made)}

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from specs.datasets import Picture
 from workloads.errors import Hopeless
@@ -15,6 +15,13 @@ from workloads.progress import Reporter
 INTERVAL = 1.0
 """Seconds between looks within an epoch; a look costs nothing next to a batch, but there may be many."""
 _SHOWN = 5
+
+
+class Listener(Protocol):
+    """Hears how a training goes."""
+
+    def callbacks(self) -> dict[str, Callable[[Any], None]]:
+        """Give event to callback, for ``YOLO.add_callback``. They must not hold it up, and not fail."""
 
 
 class Watch:

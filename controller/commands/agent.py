@@ -15,7 +15,7 @@ from controller.console import console, settings
 from controller.passes import Passes
 from controller.statuses import Statuses
 from specs.modelspec import ModelKey
-from specs.status import ModelStatus
+from specs.status import ConditionType, ModelStatus, Reason
 
 _PATIENCE = 3600.0
 
@@ -56,8 +56,14 @@ def agent(once: bool, interval: float | None) -> None:
     del lock
 
 
-def _say(key: ModelKey, _before: ModelStatus, status: ModelStatus) -> None:
-    logging.getLogger("trunkline.agent").info("%s: %s", key, status.summary or "as desired")
+def _say(key: ModelKey, before: ModelStatus, status: ModelStatus) -> None:
+    if before.model_copy(update={"progress": status.progress}) == status:
+        return  # epochs go by; `trunkline status` shows them
+    log = logging.getLogger("trunkline.agent")
+    log.info("%s: %s", key, status.summary or "as desired")
+    was, mirror = (each.condition(ConditionType.TRACKED) for each in (before, status))
+    if mirror is not None and mirror.reason == Reason.ALIAS_MOVED and (was is None or was.reason != mirror.reason):
+        log.warning("%s: %s", key, mirror.message)
 
 
 @click.command()

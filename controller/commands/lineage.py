@@ -20,7 +20,7 @@ from reconcilers.lineage import Link, Place, Trust, Witnesses, also, chain, find
 from specs.digests import short
 from specs.errors import Stalled
 
-_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
+_DIGEST = re.compile(r"(?:sha256:|md5:)?([0-9a-f]{12,64})(?:\.dir)?")
 _RELEASE = re.compile(r"([a-z0-9./-]+?)(?:@v?([0-9]+))?")
 _MARKS = {
     Trust.PROVED: ("✓", "green"), Trust.CLAIMED: ("~", "yellow"),

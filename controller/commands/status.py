@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import click
 from rich.console import Group, RenderableType
@@ -15,9 +16,9 @@ from adapters.store import Store
 from controller import wiring
 from controller.console import as_json, console, pick, print_json, settings, table
 from controller.statuses import Statuses
+from reconcilers.progress import progress_of, shown
 from specs.modelspec import ModelKey
-from specs.records import Progress, progress_key
-from specs.status import ConditionType, ModelStatus
+from specs.status import ConditionType, JobProgress, ModelStatus
 
 Item = tuple[ModelKey, ModelStatus]
 _SYMBOL = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "yellow")}
@@ -30,12 +31,14 @@ _SYMBOL = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "
 def status(model: str | None, watch: bool, json_: bool) -> None:
     """Show what serves, what is under way and what waits for a person.
 
-    With MODEL (name or namespace/name): all conditions of that one. The agent writes what is shown here.
+    With MODEL (name or namespace/name): all conditions of that one. The agent writes what is shown here; how far jobs
+    are is what they say at this moment.
     """
     found = settings()
     statuses, store = Statuses(found.state / "status"), wiring.store(found)
     if json_:
-        chosen = {str(k): s.model_dump(mode="json", by_alias=True, exclude_defaults=True) for k, s in statuses.items()}
+        now = ((key, each.model_copy(update={"progress": how_far(each, store)})) for key, each in statuses.items())
+        chosen = {str(k): s.model_dump(mode="json", by_alias=True, exclude_defaults=True) for k, s in now}
         print_json(chosen[str(pick((k for k, _ in statuses.items()), model))] if model else chosen)
         return
     out = console()
@@ -106,28 +109,26 @@ def _one(key: ModelKey, status: ModelStatus, store: Store | None) -> Group:
 
 
 def _bars(items: list[Item], store: Store | None) -> list[RenderableType]:
-    """Draw a bar for every running job that told how far it is."""
-    bars: list[RenderableType] = []
-    for _, status in items:
-        for job in status.jobs:
-            progress = read_progress(store, job) if store is not None else None
-            if progress is not None and progress.epochs:
-                bars.append(progress_line(progress))
-    return bars
+    """Draw a line for every running job that told how far it is."""
+    told = [progress for _, status in items for progress in how_far(status, store)]
+    return [bars(told)] if told else []
 
 
-def read_progress(store: Store, job: str) -> Progress | None:
-    """Give how far a job is, or None where it has not said so."""
-    data = store.read(progress_key(job))
-    return Progress.decode(data) if data else None
+def how_far(status: ModelStatus, store: Store | None) -> list[JobProgress]:
+    """Give how far the running jobs of a model are: as they say now, or as the status says where there is no store."""
+    if store is None:
+        return list(status.progress)
+    now = ((job, progress_of(store, job)) for job in status.jobs)
+    return [shown(job, progress) for job, progress in now if progress is not None]
 
 
-def progress_line(progress: Progress) -> RenderableType:
-    """Draw one job: name, bar, epoch, time left, last metrics."""
+def bars(told: Iterable[JobProgress]) -> RenderableType:
+    """Draw jobs, one below the other: name, bar, phase and epoch with the time left, last metrics."""
     grid = Table.grid(padding=(0, 1))
-    eta = f"{progress.eta_seconds:.0f} s left" if progress.eta_seconds is not None else ""
-    first = sorted(progress.metrics.items())[:3]
-    numbers = "  ".join(f"{name.rpartition('/')[2]} {value:.3g}" for name, value in first)
-    bar = ProgressBar(total=progress.epochs, completed=progress.epoch, width=30)
-    grid.add_row(progress.job, bar, f"{progress.epoch}/{progress.epochs} epochs", eta, numbers)
+    for _ in range(4):
+        grid.add_column(overflow="fold")
+    for each in told:
+        numbers = "  ".join(f"{name.rpartition('/')[2]} {value:.3g}" for name, value in each.metrics.items())
+        bar = ProgressBar(total=each.epochs, completed=each.epoch, width=30) if each.epochs else Text("")
+        grid.add_row(Text(each.job), bar, Text(each.text), Text(numbers))
     return grid

@@ -44,7 +44,7 @@ if serving ~= nil and serving.reason == "NothingToServe" and obj.spec.release ~=
 end
 -- A cluster that has done all that git asks for is healthy; what comes next is a person's pull request. To wait for
 -- that here would hold up the very sync that brings its merge: Argo CD ends a sync of several waves at Healthy only.
-if reconciling == nil or reconciling.reason == "PullRequestOpen" then
+if reconciling == nil or reconciling.reason == "PullRequestOpen" or reconciling.reason == "DataNotPinned" then
   return health("Healthy", "nothing is released")
 end
 return health("Progressing", "work is under way")

@@ -15,7 +15,7 @@ COPY LICENSE /opt/trunkline/
 
 FROM build AS build-train
 COPY adapters/data_platform.py adapters/dataset_folder.py adapters/labels.py /opt/trunkline/app/adapters/
-COPY adapters/git_environment.py adapters/git_objects.py /opt/trunkline/app/adapters/
+COPY adapters/git_environment.py adapters/git_objects.py adapters/mlflow_api.py adapters/tracking_access.py /opt/trunkline/app/adapters/
 COPY deploy/images/train.lock /tmp/
 RUN /opt/trunkline/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --no-deps --no-compile \
     -r /tmp/train.lock

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from reconcilers.progress import shown
 from specs.records import Progress as JobProgress
 
 console = Console(highlight=False)
@@ -59,10 +60,13 @@ def wait(
             alive()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {seconds:.0f} s for: {what}")
-            for job in jobs():
+            running = jobs()
+            for job in running:
                 if job.job not in tasks:
                     tasks[job.job] = bars.add_task(job.job.rpartition("-")[0], total=max(job.epochs, 1), info="")
                 bars.update(tasks[job.job], completed=job.epoch, total=max(job.epochs, 1), info=_info(job))
+            for name in tasks.keys() - {job.job for job in running}:
+                bars.update(tasks[name], completed=bars.tasks[tasks[name]].total)
             time.sleep(0.2)
         for task in tasks.values():
             bars.update(task, completed=bars.tasks[task].total)
@@ -70,8 +74,7 @@ def wait(
 
 
 def _info(job: JobProgress) -> str:
-    accuracy = job.metrics.get("metrics/accuracy_top1")
-    parts = [f"epoch {job.epoch}/{job.epochs}" if job.epochs > 1 else job.phase]
-    if accuracy is not None:
-        parts.append(f"accuracy {accuracy:.3f}")
-    return "  ".join(parts)
+    """Say what `trunkline status` says: phase, epoch, time left, and the metric that matters."""
+    said = shown(job.job, job, "classify")
+    numbers = [f"{name.rpartition('/')[2]} {value:.3f}" for name, value in list(said.metrics.items())[:1]]
+    return "  ".join([said.text, *numbers])

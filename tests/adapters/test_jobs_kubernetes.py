@@ -19,7 +19,7 @@ from specs.facts import JobPhase, JobState
 from specs.modelspec import ModelKey
 from specs.names import attempt_name
 from specs.placement import Placement
-from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, TrainOrder, decode
+from specs.workorders import AnyOrder, CompareOrder, EvaluateOrder, ExportOrder, TrackOrder, TrainOrder, decode
 from tests.support.apiserver import ApiServer
 
 STYLE = PodStyle("registry.example.com/trunkline@sha256:" + "a" * 64, ("python", "-m", "workloads"), "trunkline-job",
@@ -360,6 +360,31 @@ def test_attempts_are_three_and_never_four(bench: Bench) -> None:
     before = bench.all()
     assert bench.jobs.start(bench.order, HERE) == ended
     assert bench.all() == before == [bench.order.job, f"{bench.order.job}-2", f"{bench.order.job}-3"]
+
+
+class Mirroring(Bench):
+    """Likewise, with the order to mirror a run."""
+
+    @property
+    def order(self) -> Any:
+        """The work order."""
+        where: dict[str, Any] = {"tracking_uri": "http://mlflow:5000", "experiment": "x"}
+        return TrackOrder(model=str(self.key), commit="c" * 40, inputs_digest=SHA[0], **where)
+
+
+def test_mirroring_is_tried_for_ever(bench: Bench) -> None:
+    """The fourth attempt follows the third, whatever code that ended with; old ones are collected within hours."""
+    mirror = Mirroring(bench.server)
+    mirror.key, mirror.owner = bench.key, bench.owner
+    for number in (1, 2, 3, 4):
+        state = mirror.jobs.start(mirror.order, HERE)
+        assert (state.phase, state.attempts) == (JobPhase.RUNNING, number)
+        mirror.pod(number, state=dead(10))
+        mirror.finish(number, reason="PodFailurePolicy")
+        ended = mirror.jobs.state(mirror.order)
+        assert ended is not None
+        assert (ended.phase, ended.exit_code) == (JobPhase.ENDED, 10)
+        assert mirror.live(number)["spec"]["ttlSecondsAfterFinished"] == 7200
 
 
 def test_collected_attempts_still_count(bench: Bench) -> None:

@@ -18,7 +18,7 @@ import pytest
 from adapters.jobs_local import LocalJobs
 from specs.errors import Stalled, Transient
 from specs.facts import JobPhase, JobState
-from specs.workorders import EvaluateOrder
+from specs.workorders import EvaluateOrder, TrackOrder
 from tests.support.living import alive_with, die_at_line, until
 
 ROOT = Path(__file__).parents[2]
@@ -285,6 +285,27 @@ def test_one_too_many_waits(bench: Bench) -> None:
     for n in (0, 1):
         ended(jobs, order(n).job)
     assert jobs.start(order(2)).phase is JobPhase.RUNNING
+
+
+def mirroring(digit: int = 0) -> TrackOrder:
+    """Order the mirror of a run."""
+    return TrackOrder(
+        model="default/digits", commit="c" * 40, inputs_digest=f"sha256:{digit:064x}", tracking_uri="http://mlflow:5000",
+        experiment="x",
+    )  # fmt: skip
+
+
+def test_mirroring_takes_nobodys_place(bench: Bench) -> None:
+    """A job that waits for a tracking server keeps no other from starting; of its own kind one runs at a time."""
+    jobs = bench.agent("await go")
+    assert jobs.start(mirroring()).phase is JobPhase.RUNNING
+    assert jobs.start(mirroring(1)).phase is JobPhase.QUEUED
+    assert jobs.start(order()).phase is JobPhase.RUNNING
+    assert jobs.start(order(1)).phase is JobPhase.QUEUED
+    assert jobs.running() == sorted([mirroring().job, order().job])
+    (bench.store / "go").touch()
+    ended(jobs, mirroring().job)
+    assert jobs.start(mirroring(1)).phase is JobPhase.RUNNING
 
 
 def test_places_are_counted_across_agents(bench: Bench) -> None:

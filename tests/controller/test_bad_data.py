@@ -112,6 +112,7 @@ def test_a_newer_version_that_is_not_right(
     scene.push(change)
     place = scene.place
     place.until(f"{reason} is told", lambda: place.reason("DataCurrent") == reason)
+    place.until("what was to be found out is", lambda: not place.app.jobs.running())
     place.settle()
     assert words in place.condition("DataCurrent").message
     assert place.open_pulls() == []

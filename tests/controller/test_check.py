@@ -77,18 +77,18 @@ def test_other_yaml_is_nobodys_business(tmp_path: Path) -> None:
 
 def test_what_is_not_acted_on_is_said(tmp_path: Path) -> None:
     """A field that this version understands but ignores is no problem, but no secret either."""
-    _write(tmp_path, GOOD + "  triggers: {onData: true}\n")
+    _write(tmp_path, GOOD + '  triggers: {schedule: "0 3 1 * *"}\n')
     text = said(tmp_path, "check", "m.yaml")
-    assert "! default/digits (m.yaml:2): spec.triggers: understood, but not acted on yet" in text
+    assert "! default/digits (m.yaml:2): spec.triggers.schedule: understood, but not acted on yet" in text
     assert "✓ 1 ModelSpec" in text
 
 
 def test_json_says_the_same(tmp_path: Path) -> None:
     """Programs get problems as fields, and the same exit code."""
-    _write(tmp_path, GOOD + "  triggers: {onData: true}\n")
+    _write(tmp_path, GOOD + '  triggers: {schedule: "0 3 1 * *"}\n')
     assert json.loads(said(tmp_path, "check", "--json", "m.yaml")) == {
         "models": 1, "problems": [],
-        "notActedOn": {"default/digits (m.yaml:2)": ["spec.triggers: understood, but not acted on yet"]},
+        "notActedOn": {"default/digits (m.yaml:2)": ["spec.triggers.schedule: understood, but not acted on yet"]},
     }  # fmt: skip
     _write(tmp_path, GOOD.replace("classify", "dance"))
     result = trunkline(tmp_path, "check", "--json", "m.yaml")

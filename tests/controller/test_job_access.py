@@ -17,6 +17,7 @@ environment = ["AWS_PROFILE", "NOT_SET_HERE"]
 secret = "data-access"
 
 [tracking]
+hosts = ["mlflow.example.com"]
 token_file = "mlflow"
 secret = "mlflow-access"
 
@@ -40,6 +41,7 @@ def test_jobs_of_the_agent_are_told_where_files_are(tmp_path: Path) -> None:
         "TRUNKLINE_DATA_CREDENTIALS": str(tmp_path / "git"), "TRUNKLINE_PLATFORM_KEY_FILE": str(tmp_path / "platform"),
         "TRUNKLINE_DATA_HOSTS": "minio.data.svc 10.1.2.3", "TRUNKLINE_DATA_FOLDERS": str(tmp_path / "pictures"),
         "TRUNKLINE_PLATFORM_URL": "https://platform.ultralytics.com",
+        "TRUNKLINE_TRACKING_HOSTS": "mlflow.example.com",
         "TRUNKLINE_TRACKING_TOKEN_FILE": str(tmp_path / "mlflow"), "AWS_PROFILE": "data",
     }  # fmt: skip
 
@@ -65,6 +67,7 @@ def test_in_a_cluster_secrets_go_to_those_who_need_them(tmp_path: Path) -> None:
     assert (tracking.name, tracking.components) == ("mlflow-access", ("train", "tune", "track"))
     assert tracking.files == (("TRUNKLINE_TRACKING_TOKEN_FILE", "token"),)
     assert dict(jobs.environment)["TRUNKLINE_DATA_HOSTS"] == "minio.data.svc 10.1.2.3"
+    assert dict(jobs.environment)["TRUNKLINE_TRACKING_HOSTS"] == "mlflow.example.com"
     assert jobs.cache_claim == "node-cache"
     assert (servers.job_secrets, servers.environment, servers.cache_claim) == ((), (), "")
     assert str(tmp_path / "git") not in repr((jobs, servers))

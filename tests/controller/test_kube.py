@@ -11,7 +11,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from controller.commands.kube import kube
+from reconcilers.progress import shown
 from specs.errors import Stalled, Transient
+from specs.records import Progress
+from specs.status import JobProgress
 from tests.support.apiserver import ApiServer
 from tests.support.place import SPEC
 
@@ -63,7 +66,8 @@ def _job(api_server: ApiServer, namespace: str, number: int) -> None:
 
 def run(api_server: ApiServer, *words: str) -> Result:
     """Type a command."""
-    return CliRunner().invoke(kube, ["--kubeconfig", str(api_server.kubeconfig), *words], catch_exceptions=True)
+    arguments = ["--kubeconfig", str(api_server.kubeconfig), *words]
+    return CliRunner().invoke(kube, arguments, catch_exceptions=True, env={"COLUMNS": "300"})
 
 
 def test_status_is_a_board(api_server: ApiServer, namespace: str) -> None:
@@ -72,6 +76,25 @@ def test_status_is_a_board(api_server: ApiServer, namespace: str) -> None:
     assert "JobFailed" in run(api_server, "status", "digits", "-n", namespace).output
     found = json.loads(run(api_server, "status", "digits", "-n", namespace, "--json").output)
     assert found["observedGeneration"] == 1
+
+
+def test_status_tells_how_far_jobs_are(api_server: ApiServer, namespace: str) -> None:
+    """A bar for people with `kube status`, a column for people with kubectl; the schema keeps every field of it."""
+    told = shown(
+        JOB, Progress(job=JOB, phase="training", epoch=6, epochs=10, eta_seconds=42.3, metrics={"val/loss": 0.25})
+    )
+    status = {"jobs": [JOB], "progress": [told.model_dump(mode="json", by_alias=True)]}
+    api_server.merge(f"{MODELS.format(namespace)}/digits/status", {"status": status})
+    for words in (("status",), ("status", "digits")):
+        (line,) = [line for line in run(api_server, *words, "-n", namespace).output.splitlines() if "epochs" in line]
+        for word in (JOB, told.text, "loss 0.25"):
+            assert word in line
+    found = json.loads(run(api_server, "status", "digits", "-n", namespace, "--json").output)
+    assert JobProgress.model_validate(found["progress"][0]) == told
+    path = f"{MODELS.format(namespace)}/digits"
+    table = api_server.get(path, accept="application/json;as=Table;g=meta.k8s.io;v=v1")
+    names = [column["name"] for column in table["columnDefinitions"]]
+    assert table["rows"][0]["cells"][names.index("Progress")] == "training 6/10 epochs, 40 s left"
 
 
 def test_an_empty_namespace_says_what_to_look_at(api_server: ApiServer, namespace: str) -> None:

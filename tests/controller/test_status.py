@@ -15,7 +15,7 @@ from controller.statuses import Statuses
 from specs.errors import Stalled
 from specs.modelspec import ModelKey
 from specs.records import Progress, progress_key
-from specs.status import Condition, ConditionType, ModelStatus, ProposalStatus, Reason, ServingStatus
+from specs.status import Condition, ConditionType, JobProgress, ModelStatus, ProposalStatus, Reason, ServingStatus
 from tests.support.typed import said, trunkline
 
 KEY = ModelKey("default", "digits")
@@ -121,10 +121,41 @@ def test_a_running_job_shows_how_far_it_is(folder: Path) -> None:
     Store(str(folder / "store")).replace(progress_key(JOB), progress.encode())
     for model in (None, "shelf"):
         (line,) = [line for line in _drawn(folder, model).splitlines() if "epochs" in line]
-        for word in (JOB, "3/10 epochs", "42 s left", "accuracy_top1 0.5"):
+        for word in (JOB, "3/10 epochs", "40 s left", "accuracy_top1 0.5"):
             assert word in line
     statuses.write(SHELF, WORKS.model_copy(update={"jobs": []}))
     assert "epochs" not in _drawn(folder)
+
+
+def test_a_phase_without_epochs_is_told_without_a_bar(folder: Path) -> None:
+    """Fetching data takes its time, too."""
+    _statuses(folder)
+    progress = Progress(job=JOB, updated="2026-11-24T00:00:00Z", phase="fetching data")
+    Store(str(folder / "store")).replace(progress_key(JOB), progress.encode())
+    assert any(JOB in line and "fetching data" in line for line in _drawn(folder).splitlines())
+
+
+def test_json_says_how_far_a_job_is_at_this_moment(folder: Path) -> None:
+    """The status that the agent wrote may be a fiftieth of the way behind; the job itself is asked."""
+    statuses = _statuses(folder)
+    old = JobProgress(job=JOB, phase="training", epoch=98, epochs=100, text="training 98/100 epochs")
+    statuses.write(SHELF, WORKS.model_copy(update={"progress": [old]}))
+    progress = Progress(job=JOB, updated="2026-11-24T00:00:00Z", phase="training", epoch=99, epochs=100)
+    Store(str(folder / "store")).replace(progress_key(JOB), progress.encode())
+    (found,) = json.loads(said(folder, "status", "shelf", "--json"))["progress"]
+    assert (found["job"], found["epoch"], found["text"]) == (JOB, 99, "training 99/100 epochs")
+
+
+def test_without_a_store_the_status_says_how_far_jobs_are() -> None:
+    """So it is for people who see a cluster's models and not its store."""
+    told = JobProgress(
+        job=JOB, phase="training", epoch=3, epochs=10, text="training 3/10 epochs", metrics={"metrics/mAP50(B)": 0.5}
+    )
+    out = Console(record=True, width=220, file=io.StringIO())
+    out.print(board([(SHELF, WORKS.model_copy(update={"progress": [told]}))], None))
+    (line,) = [line for line in out.export_text().splitlines() if "epochs" in line]
+    for word in (JOB, "training 3/10 epochs", "mAP50(B) 0.5"):
+        assert word in line
 
 
 def test_json_is_the_status(folder: Path) -> None:

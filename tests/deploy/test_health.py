@@ -32,6 +32,7 @@ from tests.support.builders import (
     settled,
     spec,
 )  # fmt: skip
+from tests.support.data_stages import BARE, elsewhere, pinned
 
 KEY = "resource.customizations.health.trunkline.dev_ModelSpec"
 SCRIPT = (DEPLOY / "argocd" / "health.lua").read_text()
@@ -108,6 +109,12 @@ def failed_rollout() -> Stage:
     assert stage.world.serving is not None
     state = replace(stage.world.serving, ready=False, failed_file=stage.world.serving.file, failure="out of memory")
     return stage.but(serving=state)
+
+
+def data_not_pinned() -> Stage:
+    """Give a model whose data is not pinned, and the pull request that does it is open."""
+    stage = elsewhere(None, data__train=BARE).but(resolved={"spec.data.train": pinned(1)})
+    return stage.but(proposals=(pull(proposed(stage.spec, stage.world)),))
 
 
 def pull_request_open() -> Stage:
@@ -215,6 +222,8 @@ ROWS: list[tuple[str, Callable[[], Model], str, str]] = [
     # Nothing is released, and that is what git says
     ("first release waits for a person to merge", lambda: looked_at(pull_request_open()),
      "Healthy", "nothing is released; PullRequestOpen: pull request #1 waits for a person to merge it"),
+    ("its data waits for a person to pin it", lambda: looked_at(data_not_pinned()),
+     "Healthy", "nothing is released; DataNotPinned: "),
     ("a person took the first proposal over",
      lambda: looked_at(taken_over()), "Healthy", "nothing is released; ProposalDetached: "),
 ]  # fmt: skip
@@ -255,7 +264,9 @@ def test_message_is_never_empty() -> None:
 def test_reasons_are_those_of_the_product() -> None:
     """Every reason that the script compares with is one that Trunkline gives."""
     compared = set(re.findall(r'reason == "(\w+)"', SCRIPT))
-    assert compared == {Reason.FALLBACK, Reason.ROLLING_OUT, Reason.NO_SERVING, Reason.PULL_REQUEST_OPEN}
+    assert compared == {
+        Reason.FALLBACK, Reason.ROLLING_OUT, Reason.NO_SERVING, Reason.PULL_REQUEST_OPEN, Reason.DATA_NOT_PINNED,
+    }  # fmt: skip
 
 
 def test_rows_are_those_of_the_manual() -> None:

@@ -176,7 +176,7 @@ def test_evicted_pods_cost_no_attempt_and_no_release(cluster: Cluster) -> None:
     cluster.start()
     cluster.person.write(cluster.person.spec())
     cluster.until("it trains", lambda: _trains(cluster) == 1)
-    (job,) = cluster.objects("jobs")
+    (job,) = [each for each in cluster.objects("jobs") if each["metadata"]["name"].startswith("train-")]
     cluster.kubelet.evict("default", job["metadata"]["name"])
     cluster.until("it trains again", lambda: max(cluster.jobs_run().values()) == 2)
     hold.unlink()
@@ -211,7 +211,7 @@ def test_a_job_that_ended_or_was_collected_while_the_operator_was_down_is_not_ru
     cluster.kill()
     hold.unlink()
     cluster.until("it has trained", lambda: [key for key in cluster.store.list() if key.startswith("runs/")])
-    cluster.until("the Job says so", lambda: cluster.objects("jobs")[0]["status"].get("succeeded"))
+    cluster.until("the Job says so", lambda: all(job["status"].get("succeeded") for job in cluster.objects("jobs")))
     cluster.kubelet.pass_lifetimes()
     cluster.until("its Job was collected", lambda: not cluster.objects("jobs"))
     cluster.start()

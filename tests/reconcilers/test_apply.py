@@ -8,6 +8,7 @@ import pytest
 
 from reconcilers.actions import CloseProposal, DeleteBranch, Propose, RollOut, StartJob, Withdraw
 from reconcilers.apply import Applier
+from reconcilers.world import Ports
 from specs.errors import Stalled, Transient
 from specs.facts import PullState, ServingTarget
 from specs.manifest import parse
@@ -35,7 +36,7 @@ def world() -> World:
 
 def applier(world: World) -> Applier:
     """Give the one that acts on a world."""
-    return Applier(world.store, world.git, world.forge, world.jobs, world.servers)
+    return Applier(Ports(world.store, world.git, world.forge, world.jobs, world.servers))
 
 
 def asked(world: World) -> Propose:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from reconcilers.context import Verdict
+from reconcilers.jobs import placement_of
 from specs.facts import JobPhase, JobState
 from specs.status import ConditionType, Reason
-from tests.support.builders import NOW, Lab, decide, observed, spec, started
+from specs.workorders import (
+    AnyOrder,
+    CompareOrder,
+    DiffOrder,
+    EvaluateOrder,
+    ImportOrder,
+    TrainOrder,
+    ValidateOrder,
+)  # fmt: skip
+from tests.support.builders import NOW, Lab, decide, digest, observed, spec, started
 
 GIVEN = spec()
 (JOB,) = [action.order.job for action in decide(GIVEN, observed()).actions]  # type: ignore[union-attr]
@@ -109,3 +121,28 @@ def test_message_of_a_lost_job_says_what_to_do() -> None:
     assert step is not None
     assert f"`trunkline logs {JOB}`" in step.message
     assert f"`trunkline retry {JOB}`" in step.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "accelerated"),
+    [("import", False), ("validate", False), ("diff", False), ("compare", False), ("train", True), ("evaluate", True)],
+)
+def test_work_that_needs_no_accelerator_gets_none(kind: str, accelerated: bool) -> None:  # noqa: FBT001
+    """What fetches, looks and compares runs on any node, without limits; the queue admits it like all the rest."""
+    training = {"resources": {"limits": {"nvidia.com/gpu": "1"}}, "nodeSelector": {"gpu": "l4"}, "queueName": "team"}
+    given = spec(training={"model": "yolo26n-cls.yaml", **training})
+    some: dict[str, Any] = {"model": "a/b", "commit": "c", "task": "classify"}
+    one, two = digest("one"), digest("two")
+    orders: dict[str, AnyOrder] = {
+        "import": ImportOrder(**some, source={"uri": {"url": "s3://b/x"}}),
+        "validate": ValidateOrder(**some, train=one),
+        "diff": DiffOrder(**some, before=one, after=two),
+        "compare": CompareOrder(**some, subject=one, baseline=two, golden=one),
+        "train": TrainOrder(model="a/b", commit="c", inputs_digest=one, inputs={}),
+        "evaluate": EvaluateOrder(**some, subject=one, format="pt", golden=two),
+    }
+    placed = placement_of(given, orders[kind])
+    assert placed.queue == "team"
+    assert (dict(placed.limits), dict(placed.node_selector)) == (
+        ({"nvidia.com/gpu": "1"}, {"gpu": "l4"}) if accelerated else ({}, {})
+    )

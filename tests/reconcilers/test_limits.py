@@ -9,6 +9,7 @@ import pytest
 
 from reconcilers.apply import Applier
 from reconcilers.limits import HOUR, UNSEEN, Allowance, Crowd, Limits
+from reconcilers.world import Ports
 from specs.errors import Transient
 from specs.facts import PullRequest, PullState
 from specs.status import ConditionType, Reason
@@ -171,7 +172,7 @@ def test_refusal_when_it_comes_to_it_leaves_nothing_behind(world: World) -> None
         raise Transient("ProposalLimit", "full")
 
     log = len(world.wire.log)
-    applier = Applier(world.store, world.git, world.forge, world.jobs, world.servers)
+    applier = Applier(Ports(world.store, world.git, world.forge, world.jobs, world.servers))
     (trouble,) = applier.apply(world.source(), (action,), refuse)
     assert trouble.error.reason == "ProposalLimit"
     assert len(world.wire.log) == log

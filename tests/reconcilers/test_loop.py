@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from specs.errors import Stalled, Transient
+from specs.records import Progress, progress_key
 from specs.status import ConditionType, ModelStatus, Reason
 from tests.support.fakes import FakeStore
 from tests.support.story import phases
@@ -116,3 +117,21 @@ def test_same_text_is_parsed_once() -> None:
     ready = world.status.condition(ConditionType.READY)
     assert ready is not None
     assert ready.reason == Reason.SUSPENDED
+
+
+def test_how_far_a_job_is_stands_in_the_status_while_it_runs() -> None:
+    """From its first words to its end; then nothing about it is left, and a status at rest never changes."""
+    world = World()
+    world.one_pass()
+    (job,) = world.jobs.running()
+    assert world.status.progress == []
+    said = Progress(job=job, phase="training", epoch=1, epochs=2, eta_seconds=30.0)
+    world.store.records[progress_key(job)] = said.encode()
+    before = world.one_pass().status
+    assert [(each.job, each.text) for each in before.progress] == [(job, "training 1/2 epochs, 30 s left")]
+    world.store.records[progress_key(job)] = said.model_copy(update={"eta_seconds": 29.0}).encode()
+    assert world.one_pass().status == before
+    world.converge()
+    assert world.status.progress == []
+    assert progress_key(job) in world.store.records
+    assert world.quiet()

@@ -7,6 +7,7 @@ import pytest
 from reconcilers.observe import Observer
 from reconcilers.observed import Observed
 from reconcilers.records import Records, shared_pictures
+from reconcilers.world import Ports
 from specs.errors import Stalled
 from specs.facts import JobPhase, PullState
 from specs.manifest import parse
@@ -33,7 +34,7 @@ class CountingStore(FakeStore):
 
 def look(world: World, observer: Observer | None = None) -> Observed:
     """Give the snapshot of a world."""
-    observer = observer or Observer(world.store, world.git, world.forge, world.jobs, world.servers)
+    observer = observer or Observer(Ports(world.store, world.git, world.forge, world.jobs, world.servers))
     source = world.source()
     return observer.observe(source, parse(source.text, source.path, KEY).model.spec, observer.share())
 
@@ -98,7 +99,7 @@ def test_a_second_look_reads_nothing_anew(world: World) -> None:
     counting = CountingStore()
     counting.records = world.store.records
     world.store = counting
-    observer = Observer(counting, world.git, world.forge, world.jobs, world.servers)
+    observer = Observer(Ports(counting, world.git, world.forge, world.jobs, world.servers))
     look(world, observer)
     before = len(counting.reads)
     look(world, observer)
@@ -195,7 +196,7 @@ def test_leftovers_are_our_branches_that_nothing_needs(world: World) -> None:
 
 def test_one_look_serves_all_models(world: World) -> None:
     """Pull requests and branches are listed once and told apart by model; strangers' branches are nobody's."""
-    shared = Observer(world.store, world.git, world.forge, world.jobs, world.servers).share()
+    shared = Observer(Ports(world.store, world.git, world.forge, world.jobs, world.servers)).share()
     assert set(shared.pulls) == {KEY}
     assert shared.head == world.git.heads[TRUNK]
     assert ModelKey("retail", "other") not in shared.branches

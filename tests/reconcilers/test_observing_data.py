@@ -7,6 +7,7 @@ import pytest
 from reconcilers.observe import Observer
 from reconcilers.observed import FOLLOWED, Observed
 from reconcilers.records import Records
+from reconcilers.world import Ports
 from specs.data_records import ImportRecord, import_key
 from specs.errors import Stalled, Transient
 from specs.manifest import parse
@@ -22,7 +23,7 @@ from tests.support.world import ELSEWHERE, World
 
 def look(world: World) -> Observed:
     """Give the snapshot of a world."""
-    observer = Observer(world.store, world.git, world.forge, world.jobs, world.servers, sources=world.sources)
+    observer = Observer(Ports(world.store, world.git, world.forge, world.jobs, world.servers, data=world.sources))
     source = world.source()
     return observer.observe(source, parse(source.text, source.path, KEY).model.spec, observer.share())
 

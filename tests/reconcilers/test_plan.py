@@ -20,6 +20,7 @@ from specs.facts import JobPhase, JobState, PullState
 from specs.records import ExportRecord, RunRecord
 from specs.status import ConditionType, Reason
 from tests.support.builders import (
+    MLFLOW,
     NOW,
     TOP1,
     VALIDATED,
@@ -28,6 +29,7 @@ from tests.support.builders import (
     candidate_ready,
     decide,
     digest,
+    mirrored,
     moved_on,
     observed,
     proposed,
@@ -38,6 +40,7 @@ from tests.support.builders import (
     spec,
 )  # fmt: skip
 from tests.support.data_stages import BARE, elsewhere, following, md5, newer, pinned, unknown, validation
+from tests.support.searches import TUNING, searching, tuned
 
 
 def _export_changed() -> Stage:
@@ -119,6 +122,7 @@ def _data(reason: Reason) -> Stage:
     return Stage(spec(), observed(train=DatasetFact(digest("x"), reason=reason, message="x")), Lab())
 
 
+FAILING = [{"name": "g", "metric": TOP1, "min": 1}]
 FRESH = Stage(spec(), observed(), Lab())
 RESOLVED = {"spec.data.train": pinned(1)}
 BAD = VALIDATED.model_copy(update={"train": SetReport(images=20, unreadable_count=1, unreadable=["a.png: empty"])})
@@ -205,7 +209,7 @@ TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list
      Reason.PULL_REQUEST_OPEN, ["Propose"]),
     ("the same behind a serving model: propose", lambda: _retrain(work=True), ConditionType.PROPOSED, Verdict.WAIT,
      Reason.PULL_REQUEST_OPEN, ["Propose"]),
-    ("gates fail: stop with the numbers", lambda: candidate_ready(gates=[{"name": "g", "metric": TOP1, "min": 1}]),
+    ("gates fail: stop with the numbers", lambda: candidate_ready(gates=FAILING),
      ConditionType.GATES_PASSED, Verdict.STOP, Reason.GATE_FAILED, []),
     ("parity fails: stop", lambda: candidate_ready(
         data__golden=None, gates=[], exports=[{"name": "onnx", "format": "onnx", "parity": {"maxDrop": 0.1}}]),
@@ -226,6 +230,27 @@ TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list
     ("the repository is full: wait", lambda: candidate_ready().but(crowd=Crowd(Limits(max_open=3), 3)),
      ConditionType.PROPOSED, Verdict.WAIT, Reason.PROPOSAL_LIMIT, []),
     ("another one taken over: rest", _taken_over, ConditionType.PROPOSED, Verdict.REST, Reason.TOO_MANY_PROPOSALS, []),
+    ("a search is asked for: search", searching, ConditionType.TUNED, Verdict.WAIT, Reason.TUNING, ["StartJob"]),
+    ("gates failed, a search is asked for: search",
+     lambda: candidate_ready(tuning=TUNING, gates=FAILING).but(tuning=None), ConditionType.TUNED, Verdict.WAIT,
+     Reason.TUNING, ["StartJob"]),
+    ("no run, a search is asked for: train first", lambda: Stage(spec(tuning=TUNING), observed(), Lab()),
+     ConditionType.TUNED, Verdict.REST, Reason.TUNING, ["StartJob"]),
+    ("search failed for good: rest", lambda: tuned(status="Failed"), ConditionType.TUNED, Verdict.REST,
+     Reason.TUNING_FAILED, []),
+    ("search found nothing better: nothing", lambda: tuned(better=False), ConditionType.TUNED, Verdict.DONE,
+     Reason.TUNED, []),
+    ("search found better arguments: propose", tuned, ConditionType.TUNED, Verdict.WAIT, Reason.PULL_REQUEST_OPEN,
+     ["Propose"]),
+    ("the same beside a release to propose: wait", lambda: candidate_ready(tuning=TUNING), ConditionType.TUNED,
+     Verdict.WAIT, Reason.TOO_MANY_PROPOSALS, ["Propose"]),
+    ("a run is not mirrored: mirror it, at rest otherwise", lambda: settled(tracking=MLFLOW), ConditionType.TRACKED,
+     Verdict.REST, Reason.TRACKING, ["StartJob"]),
+    ("a run is mirrored: nothing", mirrored, ConditionType.TRACKED, Verdict.DONE, Reason.TRACKED, []),
+    ("somebody moved the alias: put it back", lambda: mirrored(champion="9"), ConditionType.TRACKED,
+     Verdict.REST, Reason.ALIAS_MOVED, ["Register"]),
+    ("the registered name is somebody else's: leave it", lambda: mirrored(owner="a/b"), ConditionType.TRACKED,
+     Verdict.REST, Reason.NAME_TAKEN, []),
     ("released and serving: nothing", settled, ConditionType.PROPOSED, Verdict.DONE, Reason.RELEASED, []),
 ]  # fmt: skip
 

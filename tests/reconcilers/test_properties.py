@@ -16,6 +16,7 @@ from reconcilers.actions import Propose
 from reconcilers.limits import Limits
 from reconcilers.observe import Observer
 from reconcilers.plan import plan
+from reconcilers.world import Ports
 from specs.errors import InvalidManifest, Stalled, Transient
 from specs.facts import PullState
 from specs.manifest import INTENT_FIELDS, edit, parse
@@ -253,7 +254,8 @@ class AnyOrder(RuleBasedStateMachine):
     def checked_pass(self) -> None:
         """Make a pass, and ask the plan of it once more by hand: it is a pure function that edits its field only."""
         world = self.world
-        observer = Observer(world.store, world.git, world.forge, world.jobs, world.servers, sources=world.sources)
+        ports = Ports(world.store, world.git, world.forge, world.jobs, world.servers, data=world.sources)
+        observer = Observer(ports)
         source = world.source()
         spec = parse(source.text, source.path, KEY).model.spec
         observed = observer.observe(source, spec, observer.share())

@@ -155,13 +155,14 @@ def test_nobody_who_can_be_asked_is_no_trouble_of_the_model() -> None:
         assert ready(stage) == ("True", Reason.AS_DESIRED)
 
 
-def test_job_that_is_lost_needs_a_person() -> None:
-    """A machine's failure is no property of the data: somebody must look, as with every other job."""
+def test_job_that_is_lost_needs_a_person_and_stalls_nothing() -> None:
+    """The condition says which job to look into; what is pinned, and what serves, are as they were."""
     stage = following().but(newer=newer(difference=None))
     (action,) = stage.plan.actions
     assert isinstance(action, StartJob)
     lost = JobState(action.order.job, JobPhase.ENDED, attempts=3, exit_code=1, ended=NOW)
-    assert the(stage.but(jobs={lost.name: lost})).verdict is Verdict.STOP
+    step = the(stage.but(jobs={lost.name: lost}))
+    assert (step.verdict, step.reason) == (Verdict.REST, Reason.JOB_FAILED)
 
 
 @pytest.mark.parametrize(

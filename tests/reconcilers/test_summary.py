@@ -21,6 +21,7 @@ from tests.support.builders import (
     candidate_ready,
     context,
     digest,
+    mirrored,
     moved_on,
     observed,
     proposed,
@@ -126,8 +127,8 @@ def test_trouble_of_actions(
 
 def test_every_step_is_a_condition() -> None:
     """Each step that was asked is a condition, in the order of the enum, and no other is there."""
-    types = [c.type for c in status(settled()).conditions]
-    aside = (ConditionType.DATA_CURRENT, ConditionType.TUNED, ConditionType.TRACKED)
+    types = [c.type for c in status(mirrored()).conditions]
+    aside = (ConditionType.DATA_CURRENT, ConditionType.TUNED)
     assert types == [t for t in ConditionType if t not in (RECONCILING, STALLED, *aside)]
     current = status(following().but(newer=None)).condition(ConditionType.DATA_CURRENT)
     assert current is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -270,3 +272,72 @@ def test_somebodys_own_is_not_a_claim(studio: Studio) -> None:
     change = studio.push(studio.promote(), "Mine\n", branch="mine")
     assert studio.judged(change).standing is Standing.UNCLAIMED
     assert studio.judged(studio.push({}, "Nothing\n", branch="trunkline/nonsense")).standing is Standing.UNCLAIMED
+
+
+BEFORE = {
+    "repoURL": "https://git.example.com/d.git", "targetRevision": "v1", "path": "d.dvc",
+    "digest": f"md5:{'1' * 32}.dir",
+}  # fmt: skip
+AFTER = BEFORE | {"targetRevision": "v2", "digest": f"md5:{'2' * 32}.dir"}
+DATA = "evidence/retail.shelf-detector/data/aaaaaaaaaaaa-bbbbbbbbbbbb"
+TRAIN = """\
+    train:
+      dvc:
+        repoURL: https://git.example.com/d.git
+        targetRevision: v1   # the release
+        path: d.dvc
+        digest: "md5:{}.dir"
+"""
+
+
+def _bump(studio: Studio) -> Files:
+    """Give the files of a right proposal of newer data, in a repository whose model has its data in DVC."""
+    text = re.sub(r"    train:.*\n(      .*\n)*", TRAIN.format("1" * 32), FULL)
+    git(studio.hub.clone, "checkout", "-q", "-B", "main", studio.base)
+    studio.base = studio.hub.commit({FILE: text})
+    for name in ("digest", "targetRevision"):
+        text = edit(text, SHELF, f"spec.data.train.dvc.{name}", AFTER[name])
+    told = {"model": str(SHELF), "field": "spec.data.train", "before": {"dvc": BEFORE}, "after": {"dvc": AFTER}}
+    return {FILE: text, f"{DATA}/data.json": json.dumps(told), f"{DATA}/report.md": "# v2\n"}
+
+
+def test_newer_data_is_proved_with_its_evidence(fresh: Studio) -> None:
+    """Several values change, the comment between them stays; the evidence is about exactly this change."""
+    files = _bump(fresh)
+    proof = fresh.judged(fresh.push(files, message("bump-data"), branch=fresh.branch("bump-data")))
+    fields = "spec.data.train.dvc.digest and spec.data.train.dvc.targetRevision"
+    assert proof.sentences == (f"only {fields} of retail/shelf-detector changes, and its evidence",)
+    assert proof.standing is Standing.PROVED
+
+
+WRONG_DATA: dict[str, tuple[Callable[[Files], Files], str]] = {
+    "another digest than the evidence": (_replaced("2" * 32, "3" * 32), "is about something else"),
+    "a comment between the values": (_replaced("# the release", "# trust me"), "comment"),
+    "evidence of a release": (_with({"evidence/retail.shelf-detector/v8/x.md": "x"}), "is not evidence about data"),
+    "evidence in two folders": (_with({f"{DATA[:-1]}c/x.md": "x"}), "in 2 folders"),
+    "pictures alone": (_without(f"{DATA}/data.json"), "data.json does not come with"),
+    "no JSON": (_with({f"{DATA}/data.json": "x"}), "is no JSON"),
+    "a release besides": (
+        lambda files: files | {FILE: edit(str(files[FILE]), SHELF, "spec.release", release())},
+        "bump-data may change spec.data only",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sabotage", "told"), WRONG_DATA.values(), ids=WRONG_DATA.keys())
+def test_newer_data_and_one_thing_more_is_refused(
+    fresh: Studio, sabotage: Callable[[Files], Files], told: str
+) -> None:
+    """Evidence about other data, of another kind or in other places, and edits beyond single values."""
+    files = sabotage(_bump(fresh))
+    proof = fresh.judged(fresh.push(files, message("bump-data"), branch=fresh.branch("bump-data")))
+    assert proof.standing is Standing.REFUSED
+    assert told in proof.sentences[0]
+
+
+def test_evidence_about_data_is_written_once(fresh: Studio) -> None:
+    """What is on the tracked branch already is not changed by a proposal."""
+    files = _bump(fresh)
+    fresh.base = fresh.hub.commit({f"{DATA}/report.md": "# as it was\n"})
+    proof = fresh.judged(fresh.push(files, message("bump-data"), branch=fresh.branch("bump-data")))
+    assert "written once" in proof.sentences[0]

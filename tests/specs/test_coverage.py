@@ -29,18 +29,13 @@ def test_nothing_is_said_about_the_smallest_spec() -> None:
         "weights": "sha256:" + "b" * 64,
         "exports": {"onnx": "sha256:" + "c" * 64},
     }
-    assert sentences(release=pin, suspend=True, gates=[{"name": "a", "metric": "latency/p95_ms", "max": 3}]) == []
+    gate = {"name": "a", "metric": "latency/p95_ms", "max": 3}
+    assert sentences(release=pin, suspend=True, tuning=FULL["tuning"], gates=[gate]) == []
 
 
 MODEL = {"model": "yolo26n.pt"}
 EXPORT = {"name": "onnx", "format": "onnx"}
-GIT = {"dvc": {"repoURL": "https://git.example.com/d.git", "targetRevision": "main", "path": "d.dvc"}}
 SAID: dict[str, tuple[dict[str, Any], str]] = {
-    "dvc": ({"data": {"train": GIT}}, "spec.data.train.dvc"),
-    "dvc golden": ({"data": SMALLEST["data"] | {"golden": GIT}}, "spec.data.golden.dvc"),
-    "platform": ({"data": {"train": {"platform": {"uri": "ul://a/datasets/b"}}}}, "spec.data.train.platform"),
-    "tuning": ({"tuning": FULL["tuning"]}, "spec.tuning"),
-    "tracking": ({"tracking": {"tensorboard": True}}, "spec.tracking"),
     "Kubeflow": ({"training": MODEL | {"backend": "TrainJob"}}, "spec.training.backend"),
     "export's place": ({"exports": [EXPORT, EXPORT | {"name": "b", "buildOn": "Device"}]}, "spec.exports[1].buildOn"),
     "serving backend": ({"serving": {"export": "onnx", "backend": "Triton"}}, "spec.serving.backend"),
@@ -49,7 +44,7 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
         "spec.serving.strategy",
     ),
     "monitoring": ({"monitoring": FULL["monitoring"]}, "spec.monitoring"),
-    "triggers": ({"triggers": {"onData": True}}, "spec.triggers"),
+    "schedule": ({"triggers": {"schedule": "0 3 1 * *"}}, "spec.triggers.schedule"),
     "labelling": ({"labelling": FULL["labelling"]}, "spec.labelling"),
 }
 
@@ -60,16 +55,22 @@ def test_each_field_that_nothing_acts_on_has_its_sentence(sections: dict[str, An
     assert sentences(**sections) == [f"{field}: understood, but not acted on yet"]
 
 
-@pytest.mark.parametrize(
-    ("sections", "field"),
-    [({"data": {"train": {"uri": {"url": "s3://a/b"}}}}, "spec.data.train.uri.url"),
-     ({"data": SMALLEST["data"] | {"golden": {"uri": {"url": "https://a/b"}}}}, "spec.data.golden.uri.url"),
-     ({"training": {"model": {"uri": {"url": "s3://a/b.pt"}}}}, "spec.training.model.uri.url")],
-    ids=["train", "golden", "base weights"],
-)  # fmt: skip
-def test_places_other_than_the_store_are_named(sections: dict[str, Any], field: str) -> None:
-    """Data that is not in the store is not fetched yet, and the sentence says what would work."""
-    assert sentences(**sections) == [f"{field}: only data sets in the store (store://NAME) are read yet"]
+def test_base_weights_elsewhere_are_named() -> None:
+    """A base model that is not in the store is not fetched yet, and the sentence says what would work."""
+    told = sentences(training={"model": {"uri": {"url": "s3://a/b.pt"}}})
+    assert told == ["spec.training.model.uri.url: only base models in the store (store://NAME) are read yet"]
+
+
+def test_data_from_anywhere_is_acted_on() -> None:
+    """DVC repositories, the Platform and addresses; only the last have no versions that could be followed."""
+    dvc = {"dvc": {"repoURL": "https://git.example.com/d.git", "targetRevision": "main", "path": "d.dvc"}}
+    for train in (dvc, {"platform": {"uri": "ul://a/datasets/b"}}):
+        assert sentences(data={"train": train, "golden": dvc}, triggers={"onData": True}) == []
+    address = {"train": {"uri": {"url": "s3://a/b"}}}
+    assert sentences(data=address) == []
+    assert sentences(data=address, triggers={"onData": True}) == [
+        "spec.triggers.onData: an address has no versions to follow; dvc and platform have"
+    ]
 
 
 CLUSTER: dict[str, tuple[dict[str, Any], str]] = {

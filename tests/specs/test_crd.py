@@ -250,7 +250,7 @@ def test_people_see_what_serves(api: ApiServer) -> None:
     api.apply(f"{MODELS}/shown", model(FULL, "shown", {}))
     table = api.get(f"{MODELS}/shown", accept="application/json;as=Table;g=meta.k8s.io;v=v1")
     names = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 0]
-    assert names == ["Name", "Ready", "Reason", "Release", "Serving", "Replicas", "Age", "Status"]
+    assert names == ["Name", "Ready", "Reason", "Release", "Serving", "Replicas", "Progress", "Age", "Status"]
     assert table["rows"][0]["cells"][3] == 7
 
 

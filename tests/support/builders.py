@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from reconcilers import orders
 from reconcilers.actions import Action, Proposal, Propose, StartJob
@@ -23,7 +23,8 @@ from specs.data_records import (
     validation_key,
 )
 from specs.digests import digest_of
-from specs.facts import Commit, ProposalState, PullRequest, PullState, ServingState, SourcedSpec
+from specs.experiment_records import TrackRecord, TrialRecord, TuningRecord, track_key, tuning_key
+from specs.facts import Commit, ProposalState, PullRequest, PullState, Registered, ServingState, SourcedSpec
 from specs.modelspec import ModelKey, Spec
 from specs.names import serving_name
 from specs.records import (
@@ -45,6 +46,7 @@ from specs.records import (
     run_key,
 )  # fmt: skip
 from specs.workorders import (
+    TIRELESS,
     AnyOrder,
     CompareOrder,
     DiffOrder,
@@ -150,8 +152,10 @@ class Lab:
                 made = self._import(order)
             case DiffOrder():
                 made = [self._diff(order)]
-            case TrackOrder() | TuneOrder():
-                raise NotImplementedError(order.job)
+            case TuneOrder():
+                made = [(tuning_key(order.tuning_digest), searched(order))]
+            case TrackOrder():
+                made = [self._track(order)]
         self.records |= dict(made)
         return made
 
@@ -227,6 +231,13 @@ class Lab:
         )  # fmt: skip
         return difference_key(order.before, order.after), record
 
+    def _track(self, order: TrackOrder) -> tuple[str, Record]:
+        record = TrackRecord(
+            track_digest=order.track_digest, inputs_digest=order.inputs_digest, tracking_uri=order.tracking_uri,
+            experiment=order.experiment, run_id="1a2b", url=f"{order.tracking_uri}/#/experiments/1/runs/1a2b",
+        )  # fmt: skip
+        return track_key(order.track_digest), record
+
     def _export(self, order: ExportOrder) -> list[tuple[str, Record]]:
         file = digest("file", order.weights, order.export_digest)
         artifact = ArtifactRecord(
@@ -241,6 +252,23 @@ class Lab:
         made: list[tuple[str, Record]] = [(artifact_key(file), artifact)]
         made += [self._evaluate(file, order.golden)] if order.golden else []
         return [*made, (export_key(order.weights, order.export_digest), export)]
+
+
+def searched(
+    order: TuneOrder, *, better: bool = True, status: Literal["Succeeded", "Failed"] = "Succeeded"
+) -> TuningRecord:
+    """Give what a search for ``lr0`` leaves: three trials, of which the second is the best, or the first."""
+    values = [("Succeeded", 0.01, 0.9), ("Succeeded", 0.0123, 0.95 if better else 0.85), ("Pruned", 0.5, 0.2)]
+    trials = [
+        TrialRecord.model_validate({"number": n, "args": {"lr0": lr0}, "status": how, "value": value, "seconds": 40})
+        for n, (how, lr0, value) in enumerate(values)
+    ]
+    return TuningRecord(
+        tuning_digest=order.tuning_digest, status=status, inputs=order.inputs, dataset=order.manifest, metric=TOP1,
+        best=trials[1 if better else 0] if status == "Succeeded" else None, trials=trials, stopped_by="TrialCount",
+        reason="FailedTrials" if status == "Failed" else "", message="2 trials failed" if status == "Failed" else "",
+        files={"history.png": digest("picture", "history"), "parameters.png": digest("picture", "parameters")},
+    )  # fmt: skip
 
 
 VALIDATED = ValidationRecord(
@@ -274,6 +302,8 @@ def observed(lab: Lab | None = None, **changes: Any) -> Observed:
         comparisons={(r.subject, r.baseline, r.golden): r for r in records if isinstance(r, ComparisonRecord)},
         exports={(r.weights, r.export_digest): r for r in records if isinstance(r, ExportRecord)},
         artifacts={r.file: r for r in records if isinstance(r, ArtifactRecord)},
+        tuning=next((r for r in reversed(records) if isinstance(r, TuningRecord)), None),
+        tracked={r.inputs_digest: r for r in records if isinstance(r, TrackRecord)},
     )
     return replace(base, **changes)
 
@@ -290,7 +320,7 @@ def context(given: Spec, world: Observed, now: float = NOW) -> Context:
 
 def produce(given: Spec, lab: Lab) -> Lab:
     """Do all the work that a candidate needs before its gates are judged."""
-    while missing := orders.missing(context(given, observed(lab))):
+    while missing := [o for o in orders.missing(context(given, observed(lab))) if o.kind != TIRELESS]:
         for order in missing:
             lab.do(order)
     return lab
@@ -367,6 +397,20 @@ def settled(**changes: Any) -> Stage:
     serves = serving(given) if given.serving else None
     origin = replace(stage.world.source, last_version=1)
     return Stage(given, replace(stage.world, source=origin, serving=serves), stage.lab)
+
+
+MLFLOW = {"mlflow": {"trackingUri": "http://mlflow:5000"}}
+
+
+def mirrored(**changes: Any) -> Stage:
+    """Give a spec whose candidate is released, serves, and is mirrored and registered, with changes to the last."""
+    stage = settled(tracking=MLFLOW)
+    lab = Lab(dict(stage.lab.records))
+    for order in orders.tracking(context(stage.spec, stage.world)):
+        lab.do(order)
+    registered = Registered(owner=str(KEY), version="3", source="1a2b", champion="3", ours="3")
+    told = observed(lab).tracked
+    return replace(stage.but(tracked=told, registered=replace(registered, **changes), asks_registry=True), lab=lab)
 
 
 def moved_on(stage: Stage, change: Callable[[dict[str, Any]], object], *, work: bool = True) -> Stage:

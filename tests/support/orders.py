@@ -17,6 +17,7 @@ from adapters.dataset_folder import add_folder
 from adapters.store import Store
 from specs.digests import digest_of
 from specs.modelspec import Task
+from specs.training import Tracking
 from specs.workorders import (
     AnyOrder,
     CompareOrder,
@@ -61,13 +62,16 @@ class Bench:
         """Order a look at both sets."""
         return ValidateOrder(**WHO, task=self.task, train=self.data, golden=self.golden)
 
-    def train(self, *, model: dict[str, str] | None = None, data: str | None = None, **args: Any) -> TrainOrder:
+    def train(
+        self, *, model: dict[str, str] | None = None, data: str | None = None, tracking: Tracking | None = None,
+        **args: Any,
+    ) -> TrainOrder:  # fmt: skip
         """Order one epoch on the training set."""
         inputs = {
             "v": 1, "task": self.task, "data": data or self.data, "model": model or {"name": MODELS[self.task]},
             "args": {"epochs": 1, "imgsz": 32, "batch": 8, "plots": False, **args}, "nonce": "",
         }  # fmt: skip
-        return TrainOrder(**WHO, inputs_digest=digest_of(inputs), inputs=inputs)
+        return TrainOrder(**WHO, inputs_digest=digest_of(inputs), inputs=inputs, tracking=tracking)
 
     def evaluate(self, subject: str, format_: str = "pt") -> EvaluateOrder:
         """Order a measurement on golden."""

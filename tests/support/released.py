@@ -12,7 +12,8 @@ from adapters.forge_local import LocalForge
 from adapters.repository import Repository
 from adapters.source_git import GitSource
 from adapters.store import Store
-from reconcilers.loop import Ports, Reconciler
+from reconcilers.loop import Reconciler
+from reconcilers.world import Ports
 from specs.facts import JobPhase, JobState, PullRequest, PullState
 from specs.modelspec import ModelKey
 from specs.placement import Placement

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconcilers.limits import Limits
-from reconcilers.loop import Ports, Reconciler, Result
+from reconcilers.loop import Reconciler, Result
+from reconcilers.world import Ports
 from specs.facts import SourcedSpec
 from specs.names import BRANCH_PREFIX
 from specs.status import ModelStatus

@@ -52,6 +52,14 @@ def test_a_data_set_is_laid_out_for_training(store: Store, root: Path) -> None:
         assert label.read_bytes() == (root / "source" / picture.label.path).read_bytes()
 
 
+def test_it_is_told_how_many_files_are_there(store: Store, root: Path) -> None:
+    """Every hundred files, of all of them: pictures and labels."""
+    told: list[tuple[int, int]] = []
+    manifest = added(store, root, "detect", 101)
+    for_training(store, manifest, root / "data", None, lambda done, total: told.append((done, total)))
+    assert told == [(100, 202), (200, 202)]
+
+
 def test_classes_become_folders_in_both_splits(store: Store, root: Path) -> None:
     """Ultralytics numbers classes by sorted folders, so every class has one, even one without pictures."""
     folder = pictures.folder(root / "source", "classify", 20)
@@ -101,7 +109,7 @@ def test_a_manifest_must_be_the_one_named(store: Store, root: Path) -> None:
     assert load_manifest(store, digest, "detect") == manifest
     with pytest.raises(Hopeless, match="is for detect, but the task is pose"):
         load_manifest(store, digest, "pose")
-    with pytest.raises(Stalled, match="trunkline data add"):
+    with pytest.raises(Stalled, match="add it again"):
         load_manifest(store, digest_bytes(b"other"), "detect")
     record = root / "store" / dataset_key(digest)
     record.chmod(0o644)

@@ -111,6 +111,16 @@ def test_comparing_loads_no_torch(store: Store, tmp_path: Path) -> None:
     assert subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode == 0
 
 
+def test_a_training_that_nobody_follows_loads_no_client() -> None:
+    """What an order does not ask for, every training would pay for: an HTTP client, MLflow, TensorBoard's messages."""
+    code = """if True:
+        import sys
+        import workloads.train
+        sys.exit(bool({"httpx", "mlflow", "tensorboard"} & set(sys.modules)))
+    """
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0
+
+
 def test_evaluations_that_point_nowhere_are_bad_material(store: Store, tmp_path: Path) -> None:
     """A record whose file is gone is said with the file's digest."""
     record = EvaluationRecord(subject=DATA, golden=DATA, n=1, per_image=digest_bytes(b"gone"), values={})

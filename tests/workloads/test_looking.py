@@ -86,6 +86,13 @@ def damaged() -> bytes:
     return bytes(data)
 
 
+def mistaken() -> bytes:
+    """Give a PNG file whose pixels are whole, and whose checksum says that they are not."""
+    data = bytearray(encoded(PHOTO))
+    data[-13] ^= 1  # the last byte before the chunk that ends the file
+    return bytes(data)
+
+
 REFUSED = {
     "empty": (b"", "is empty"),
     "web page": (b"<html>404 not found</html>", "is no JPEG, PNG, WebP, BMP or TIFF"),
@@ -99,6 +106,7 @@ REFUSED = {
     "half a BMP": (encoded(PHOTO, "BMP")[:4000], "cannot be decoded"),
     "half a TIFF": (encoded(PHOTO, "TIFF")[:4000], "cannot be decoded"),
     "one wrong bit": (damaged(), "cannot be decoded"),
+    "a wrong checksum": (mistaken(), "cannot be decoded"),
     "two bytes": (b"BM", "cannot be decoded"),
     "too small": (encoded(PHOTO.resize((40, 9))), "is 40 × 9 pixels; the trainer takes none under 10"),
     "bomb": (header(60_000, 60_000), f"at most {MOST_PIXELS} are decoded"),

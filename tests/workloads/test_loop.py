@@ -8,12 +8,14 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adapters.store import Store
 from reconcilers.data_report import faults
 from specs.data_records import ValidationRecord, validation_key
 from specs.modelspec import MAIN_METRIC, Task
 from specs.records import (
+    EVENT_FILE,
     ArtifactRecord,
     ComparisonRecord,
     EvaluationRecord,
@@ -26,6 +28,7 @@ from specs.records import (
     export_key,
     run_key,
 )  # fmt: skip
+from specs.training import Tracking
 from tests.support.orders import Bench, bench
 from workloads.bootstrap import measured
 from workloads.inference import open_export
@@ -60,6 +63,21 @@ def check_run(workplace: Bench, record: RunRecord) -> None:
     assert str(workplace.scratch) not in workplace.store.read_blob(record.files["args.yaml"]).decode()
     assert record.weights is not None
     assert workplace.store.has_blob(record.weights)
+
+
+def check_events(workplace: Bench, record: RunRecord, folder: Path) -> None:
+    """TensorBoard's own reader must find the curves of the record, the layers, and what Ultralytics drew."""
+    workplace.store.fetch_blob(record.files[EVENT_FILE], folder / EVENT_FILE)
+    found = EventAccumulator(str(folder)).Reload()
+    for epoch in record.epochs:
+        curves = {tag: {s.step: s.value for s in found.Scalars(tag)} for tag in found.Tags()["scalars"]}
+        assert {tag: points[epoch.epoch] for tag, points in curves.items()} == pytest.approx(epoch.metrics)
+    assert {"train", "val", "metrics", "lr"} == {tag.partition("/")[0] for tag in curves}
+    nodes = found.Graph().node
+    assert sum(node.attr["parameters"].i for node in nodes) > 1_000_000
+    assert all(set(node.input) <= {other.name for other in nodes} for node in nodes)
+    drawn = {"pictures/results", "pictures/confusion_matrix", "pictures/train_batch0", "pictures/val_batch0_pred"}
+    assert (drawn <= set(found.Tags()["images"])) is record.inputs["args"]["plots"]
 
 
 def check_evaluation(workplace: Bench, subject: str) -> EvaluationRecord:
@@ -103,10 +121,11 @@ def test_every_task_goes_the_same_way(tmp_path: Path, task: Task) -> None:
     looked = read(workplace.store, validation_key(workplace.data, workplace.golden), ValidationRecord)
     assert (faults(looked, None), looked.train.images, looked.train.objects) == ([], 24, 24)
 
-    train = workplace.train()
+    train = workplace.train(tracking=Tracking(tensorboard=True), plots=task == "classify")
     done(workplace, train)
     run = read(workplace.store, run_key(train.inputs_digest), RunRecord)
     check_run(workplace, run)
+    check_events(workplace, run, tmp_path)
     assert run.weights is not None
 
     done(workplace, workplace.evaluate(run.weights))

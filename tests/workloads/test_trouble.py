@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adapters.dataset_folder import add_folder
 from specs.digests import digest_bytes
-from specs.records import ExportRecord, Progress, RunRecord, blob_key, export_key, progress_key, run_key
+from specs.records import EVENT_FILE, ExportRecord, Progress, RunRecord, blob_key, export_key, progress_key, run_key
+from specs.training import Tracking
 from specs.workorders import TrainOrder
 from tests.support import pictures
 from tests.support.orders import Bench, bench
@@ -62,22 +64,30 @@ def started_training(workplace: Bench, order: TrainOrder) -> Any:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)], ids=["kill", "term"])
 def test_an_ended_training_leaves_nothing_and_can_be_done_again(
-    workplace: Bench, number: signal.Signals, code: int
+    workplace: Bench, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    """Ended amid training there is no record; the next attempt cleans up, trains once, and says how far it got."""
-    order = workplace.train(epochs=60, seed=int(number))
+    """Ended amid training there is no record; the next attempt cleans up, trains once, and says how far it got.
+
+    What TensorBoard shows is of the attempt that ended well, and of no other.
+    """
+    tracked = Tracking(tensorboard=True)
+    order = workplace.train(epochs=60, seed=int(number), tracking=tracked)
     process = started_training(workplace, order)
     process.send_signal(number)
     process.communicate(timeout=20)
     assert process.returncode == code
     assert workplace.store.read(run_key(order.inputs_digest)) is None
     assert bool(list(workplace.scratch.iterdir())) is (number == signal.SIGKILL)
-    order_again = workplace.train(epochs=2, seed=int(number))
+    order_again = workplace.train(epochs=2, seed=int(number), tracking=tracked)
     left = [path for path in workplace.scratch.iterdir() if path.name.startswith(order.job)]
     for path in left:  # the short training is another job; let it find the leftovers as its own
         path.rename(path.with_name(f"{order_again.job}.left"))
     assert workplace.run(order_again).code == 0
-    assert [epoch.epoch for epoch in record(workplace, order_again).epochs] == [1, 2]
+    done = record(workplace, order_again)
+    assert [epoch.epoch for epoch in done.epochs] == [1, 2]
+    workplace.store.fetch_blob(done.files[EVENT_FILE], tmp_path / EVENT_FILE)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [point.step for point in events.Scalars("lr/pg0")] == [1, 2]
     last = progress(workplace, order_again)
     assert last is not None
     assert (last.epoch, last.epochs, last.phase) == (2, 2, "finishing")
