@@ -192,6 +192,44 @@ class DataSettings(Table):
         return {**passed, **self.for_jobs, **{name: str(file.absolute()) for name, file in files.items() if file}}
 
 
+class MonitoringSettings(Table):
+    """Where live traffic is counted. Without ``prometheus_url`` the servers themselves are asked."""
+
+    prometheus_url: str = ""
+    """Root of Prometheus' HTTP API, as ``http://prometheus.monitoring.svc:9090``."""
+    token_file: Path | None = None
+    """Holds a bearer token for it, or ``USER:PASSWORD``."""
+    poll: float = Field(default=15.0, gt=0)
+    """Seconds between two looks; windows shorter than four of them are looked at four times each."""
+
+
+class AlertSettings(Table):
+    """Who is told when a signal begins or ceases to fire, a live gate fails, or a model stalls."""
+
+    urls_file: Path | None = None
+    """Holds a line for each place, as Apprise writes them: ``slack://…``, ``msteams://…``, ``mailtos://…``, ``jsons://…``;
+    empty lines and those that begin with # do not count."""
+    group_wait: float = Field(default=10.0, ge=0)
+    """Seconds in which messages are gathered: many models with one cause are one message."""
+    repeat: float = Field(default=86_400.0, gt=0)
+    """Seconds after which what still fires is told again."""
+
+
+class LabellingSettings(Table):
+    """Labelling services that specs may name, and how to get in."""
+
+    hosts: list[str] = Field(default_factory=list)
+    """Hosts of Label Studio and CVAT that specs may name; a token goes there and nowhere else."""
+    token_file: Path | None = None
+    """Holds a token, or ``USER:PASSWORD``."""
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if self.token_file and not self.hosts:
+            raise ValueError("token_file needs hosts: without them a spec could have the token sent anywhere")
+        return self
+
+
 class TrackingSettings(Table):
     """Which tracking servers may be told about runs, and how to get in."""
 

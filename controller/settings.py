@@ -15,10 +15,13 @@ from adapters.git_environment import check_url
 from adapters.tracking_access import TOKEN_FILE
 from controller import binding_rules
 from controller.setting_tables import (
+    AlertSettings,
     BindingSettings,
     ClusterSettings,
     DataSettings,
     ForgeSettings,
+    LabellingSettings,
+    MonitoringSettings,
     ProvenanceSettings,
     SigningSettings,
     Table,
@@ -34,7 +37,9 @@ __all__ = [
 
 FILE_NAME = "trunkline.toml"
 _PREFIX = "TRUNKLINE_"
-_TABLES = {"kubernetes", "forge", "provenance", "bindings", "signing", "data", "tracking"}
+_TABLES = {
+    "kubernetes", "forge", "provenance", "bindings", "signing", "data", "tracking", "monitoring", "alerts", "labelling",
+}  # fmt: skip
 """What is no single value, so that no variable can give it."""
 
 
@@ -67,6 +72,12 @@ class Settings(Table):
     """The table ``[data]``."""
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)
     """The table ``[tracking]``."""
+    monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
+    """The table ``[monitoring]``."""
+    alerts: AlertSettings = Field(default_factory=AlertSettings)
+    """The table ``[alerts]``."""
+    labelling: LabellingSettings = Field(default_factory=LabellingSettings)
+    """The table ``[labelling]``."""
     author_name: str = "Trunkline"
     author_email: str = "trunkline@localhost"
     workload_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads"])
@@ -163,7 +174,9 @@ def _read(file: Path) -> dict[str, Any]:
     if isinstance(keys, dict) and isinstance(keys.get("gpg_keys"), list):
         keys["gpg_keys"] = [str((file.parent / str(each)).resolve()) for each in keys["gpg_keys"]]
     _place(values.get("signing"), ("key_file",), file.parent)
-    _place(values.get("tracking"), ("token_file",), file.parent)
+    for name in ("tracking", "monitoring", "labelling"):
+        _place(values.get(name), ("token_file",), file.parent)
+    _place(values.get("alerts"), ("urls_file",), file.parent)
     _place(values.get("data"), ("credentials", "platform_key_file"), file.parent)
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("allow_folders"), list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from specs.facts import Registration, ServingTarget
+from specs.facts import Registration, Rejected, ServingTarget
 from specs.placement import Placement
 from specs.workorders import AnyOrder
 
@@ -107,6 +107,8 @@ class RollOut:
     """Serve a release."""
 
     target: ServingTarget
+    rejected: Rejected | None = None
+    """What serves now and is given up for good, remembered in the same act."""
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ class Applier:
         match action:
             case StartJob(order=order, placement=placement):
                 self._jobs.start(order, placement)
-            case RollOut(target=target):
-                self._servers.roll_out(target)
+            case RollOut(target=target, rejected=rejected):
+                self._servers.roll_out(target, rejected)
             case Withdraw(name=name):
                 self._servers.withdraw(name)
             case Register(registration=registration):

@@ -17,6 +17,7 @@ from specs.workorders import (
     DiffOrder,
     ExportOrder,
     ImportOrder,
+    ProfileOrder,
     TrackOrder,
     ValidateOrder,
     export_digest,
@@ -27,7 +28,7 @@ PERMANENT_EXIT = 10
 FIRST_BACKOFF = 5.0
 """Seconds after the first failed attempt; four times as long after each further one."""
 
-_LIGHT = (ImportOrder, ValidateOrder, DiffOrder, CompareOrder, TrackOrder)
+_LIGHT = (ImportOrder, ValidateOrder, DiffOrder, CompareOrder, TrackOrder, ProfileOrder)
 """What computes with pictures and numbers only: a GPU, or a node that has one, would stand idle."""
 
 

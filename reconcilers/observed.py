@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from reconcilers.limits import Crowd
 from specs.data import Source
 from specs.data_records import DifferenceRecord, ImportRecord, ValidationRecord
 from specs.experiment_records import TrackRecord, TuningRecord
 from specs.facts import JobState, ProposalState, Registered, ServingState, SourcedSpec
+from specs.profile_records import ProfileRecord
 from specs.records import (
     ArtifactRecord,
     ComparisonRecord,
@@ -19,7 +21,8 @@ from specs.records import (
     Progress,
     RunRecord,
 )
-from specs.status import Reason
+from specs.status import Reason, SignalStatus
+from specs.traffic import Watched
 
 FOLLOWED = "spec.triggers.onData"
 """Under this name stands why nobody knows the newest version."""
@@ -46,6 +49,32 @@ class SourceTrouble:
     message: str
     passing: bool
     """Whether it may go away by itself."""
+
+
+class Judgement(StrEnum):
+    """What one window says about one signal. No data is no bad news."""
+
+    PASSING = "Passing"
+    FAILING = "Failing"
+    """Out of bounds beyond doubt: the whole interval is."""
+    INCONCLUSIVE = "Inconclusive"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One signal in one window."""
+
+    start: float
+    """Of the window, Unix time, seconds."""
+    judgement: Judgement
+    n: int
+    """Pictures, predictions or requests that it is about."""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """Interval of ``value`` at the stated level."""
+    message: str = ""
+    """Why it is inconclusive."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +132,20 @@ class Observed:
     jobs: Mapping[str, JobState] = field(default_factory=dict)
     """By job name."""
     serving: ServingState | None = None
+    profile: ProfileRecord | None = None
+    """Of the released export on golden."""
+    watched: Watched | None = None
+    """Live traffic of what serves; None where nobody looks, or nothing is known yet."""
+    watches: bool = False
+    """Whether anybody looks."""
+    readings: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
+    """Signal to its value in each window that is known, oldest first. Computed once a window, not in every plan."""
+    signals_before: tuple[SignalStatus, ...] = ()
+    """What the last status said: a cache, by which a long episode keeps its name."""
+    live_gate_before: str = ""
+    """Likewise: the release that passed its live gate, ``v7``; empty where none did, or nobody remembers."""
+    schedule_due: float | None = None
+    """When ``spec.triggers.schedule`` was due last, Unix time; None where there is none."""
     proposals: tuple[ProposalState, ...] = ()
     """Ours, for this model, in all states, oldest first."""
     branches: Mapping[str, str] = field(default_factory=dict)

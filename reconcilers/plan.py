@@ -21,8 +21,10 @@ from reconcilers.proposals import rejected_branches, stale
 from reconcilers.rollout import over, plan_rollback, plan_rollout
 from reconcilers.steps import plan_evaluation, plan_exports, plan_gates, plan_training
 from reconcilers.tracking import plan_tracking
+from reconcilers.triggers import plan_triggers
 from reconcilers.tuning import plan_tuning
 from reconcilers.vetting import told
+from reconcilers.watching import plan_watching
 from specs.modelspec import ModelKey, Spec
 from specs.status import ConditionType as Type
 from specs.status import Reason
@@ -31,7 +33,9 @@ LINE = (plan_data, plan_training, plan_evaluation, plan_exports, plan_gates, pla
 """The production line of a candidate, in order; the first step that is not done ends it."""
 
 
-ASIDES: tuple[Callable[[Context, tuple[Step, ...]], Step | None], ...] = (plan_newer_data, plan_tuning, plan_tracking)
+ASIDES: tuple[Callable[[Context, tuple[Step, ...]], Step | None], ...] = (
+    plan_watching, plan_newer_data, plan_triggers, plan_tuning, plan_tracking,
+)  # fmt: skip
 """What goes on beside the line, once it has got as far as it gets; None where there is nothing to say about it."""
 
 

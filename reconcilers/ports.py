@@ -20,6 +20,7 @@ from specs.facts import (
     PullRequest,
     Registered,
     Registration,
+    Rejected,
     ServingState,
     ServingTarget,
     Signature,
@@ -28,6 +29,7 @@ from specs.facts import (
 from specs.modelspec import ModelKey
 from specs.monitoring import OnData
 from specs.placement import Placement
+from specs.traffic import Watch, Watched
 from specs.workorders import AnyOrder
 
 
@@ -169,8 +171,12 @@ class Servers(Protocol):
     def state(self, name: str) -> ServingState | None:
         """Give what serves under that model name, or None where nothing does."""
 
-    def roll_out(self, target: ServingTarget) -> ServingState:
-        """Ask for a target; what serves now goes on until the target has loaded and proved itself."""
+    def roll_out(self, target: ServingTarget, rejected: Rejected | None = None) -> ServingState:
+        """Ask for a target; what serves now goes on until the target has loaded and proved itself.
+
+        With ``rejected`` that file counts from here on as one that failed, until a release with other bytes is asked
+        for: it is remembered in the same act as the target, so that a kill leaves both or neither.
+        """
 
     def withdraw(self, name: str) -> None:
         """Stop serving a model; no-op where it does not serve."""
@@ -191,6 +197,20 @@ class DataSources(Protocol):
 
     def newest(self, source: DataSource, follow: OnData) -> DataSource | None:
         """Give the newest version of a source, pinned; None where its kind has no versions (``uri``)."""
+
+
+class TrafficSource(Protocol):
+    """Counts of live traffic. Never waits for anybody and never raises: it is looked at in the background."""
+
+    def look(self, asked: Watch) -> Watched | None:
+        """Give what is known now; None until a first look ended. Being asked is what keeps a model watched."""
+
+
+class Calendar(Protocol):
+    """Knows cron lines."""
+
+    def last(self, schedule: str, now: float) -> float:
+        """Give the last moment at or before ``now`` that a cron line names. Unix time, seconds; the line is in UTC."""
 
 
 class ModelRegistry(Protocol):

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reconcilers.ports import DataSources, Forge, Jobs, ModelRegistry, Repository, Servers, Store
+from reconcilers.ports import (
+    Calendar,
+    DataSources,
+    Forge,
+    Jobs,
+    ModelRegistry,
+    Repository,
+    Servers,
+    Store,
+    TrafficSource,
+)
 from reconcilers.vetting import Vetting
 
 
@@ -23,3 +33,7 @@ class Ports:
     """Where data sets outside the store are named; None where nobody can be asked."""
     registry: ModelRegistry | None = None
     """Where releases are mirrored to; None where nobody is told."""
+    traffic: TrafficSource | None = None
+    """Where live traffic is counted; None where nobody looks."""
+    calendar: Calendar | None = None
+    """Who knows when a schedule is due; None where nobody does."""

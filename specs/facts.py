@@ -8,6 +8,7 @@ from enum import StrEnum
 from specs.errors import Problem
 from specs.modelspec import ModelKey
 from specs.placement import Shape
+from specs.serving import ServerOptions
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,17 @@ class ServingTarget:
     file: str
     """Digest of the export."""
     shape: Shape = field(default_factory=Shape)
+    options: ServerOptions = field(default_factory=ServerOptions)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that serves and must not: what live traffic said about it. The host remembers it with the fall back."""
+
+    file: str
+    """Digest of the export."""
+    failure: str
+    """One sentence."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,8 @@ class ServingState:
     asked_version: int | None = None
     shape: str | None = None
     """Digest of the ``Shape`` it has; None where the host knows no shapes."""
+    options: str | None = None
+    """Digest of the ``ServerOptions`` in force; None where nobody knows."""
     replicas: tuple[int, int] | None = None
     """How many answer, and how many should; None where the host knows no replicas."""
 

@@ -78,6 +78,21 @@ class ConfidenceBand(Section):
     max: Fraction
 
 
+class Region(Section):
+    """A rectangle, in parts of the picture's width and height."""
+
+    left: Fraction
+    top: Fraction
+    right: Fraction
+    bottom: Fraction
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if self.left >= self.right or self.top >= self.bottom:
+            raise ValueError("left must be below right, and top below bottom")
+        return self
+
+
 class Labelling(Section):
     """Which live pictures are kept for people to label."""
 
@@ -85,4 +100,11 @@ class Labelling(Section):
     zero_detections: bool | None = None
     random_percent: Annotated[Number, Field(ge=0, le=100)] | None = None
     max_per_day: Annotated[int, Field(ge=0)] | None = None
+    """Of each replica; 200 where it is not said."""
+    retention: Duration | None = None
+    """How long a kept picture waits for people; 30 days where it is not said."""
+    max_size: Annotated[int, Field(ge=1)] | None = None
+    """Megabytes of kept pictures of each replica; the oldest go first. 1000 where it is not said."""
+    blur: list[Region] | None = None
+    """Parts of every picture that are blurred before it is kept."""
     queue: dict[Literal["directory", "labelStudio", "cvat"], dict[str, Any]] | None = None

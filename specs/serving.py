@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from specs.base import Duration, Name, Section
+from specs.digests import digest_of
+from specs.monitoring import Labelling
 from specs.training import Resources
 
 
@@ -27,6 +29,8 @@ class Strategy(Section):
     """How one version replaces another; the default is rolling."""
 
     canary: Canary | None = None
+    bake_time: Duration | None = None
+    """How long a new release is on trial in live traffic, with the one before it ready to take over again."""
 
 
 class Autoscaling(Section):
@@ -62,3 +66,18 @@ class Serving(Section):
             msg = "autoscaling goes by the share of requested cpu that is used: give resources.requests.cpu"
             raise ValueError(msg)
         return self
+
+
+class ServerOptions(BaseModel):
+    """What a server does beside answering. Another one is told to the server that runs; nothing is loaded anew."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    labelling: Labelling | None = None
+    """Which pictures are kept for people."""
+    standby: float = 0.0
+    """Seconds for which the version before stays loaded, so that going back to it takes no time."""
+
+    @property
+    def digest(self) -> str:
+        """Name the options; the defaults have a name too."""
+        return digest_of(self.model_dump(mode="json", by_alias=True, exclude_none=True))

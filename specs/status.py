@@ -26,6 +26,11 @@ class ConditionType(StrEnum):
     SERVING = "Serving"
     TUNED = "Tuned"
     TRACKED = "Tracked"
+    MONITORED = "Monitored"
+    TRIGGERED = "Triggered"
+    LIVE_GATE = "LiveGate"
+    GIT_BEHIND = "GitBehind"
+    """There only while true: another release serves than git says, since that one failed."""
 
 
 class Reason(StrEnum):
@@ -68,6 +73,20 @@ class Reason(StrEnum):
     TRACKED = "RunTracked"
     ALIAS_MOVED = "AliasMoved"
     NAME_TAKEN = "RegisteredNameTaken"
+    PROFILING = "Profiling"
+    PROFILE_FAILED = "ProfileFailed"
+    SIGNALS_QUIET = "SignalsQuiet"
+    SIGNAL_FIRING = "SignalFiring"
+    TRAFFIC_INCONCLUSIVE = "TrafficInconclusive"
+    TRAFFIC_UNREACHABLE = "TrafficUnreachable"
+    NOTHING_TRIGGERED = "NothingTriggered"
+    TRIGGER_WAITS = "TriggerWaits"
+    LABELS_WANTED = "LabelsWanted"
+    COOLING_DOWN = "CoolingDown"
+    BAKING = "Baking"
+    BAKE_INCONCLUSIVE = "BakeInconclusive"
+    LIVE_GATE_PASSED = "LiveGatePassed"
+    LIVE_GATE_FAILED = "LiveGateFailed"
     TRAINING = "Training"
     TRAINED = "RunSucceeded"
     TRAINING_FAILED = "TrainingFailed"
@@ -167,6 +186,23 @@ class JobProgress(_Camel):
     """All of it but the metrics, for people."""
 
 
+class SignalStatus(_Camel):
+    """How a watched signal stands. Written on a transition only: values of each window are told by metrics."""
+
+    name: str
+    state: Literal["Quiet", "Firing", "Unknown"]
+    """``Unknown``: no window has said anything yet."""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    """As they were at the transition."""
+    since: str = ""
+    """Start of the first window of it, ISO 8601."""
+    episode: str = ""
+    """Names the time in which it fires, ``confidence-v7-20261126T1000Z``; empty while it does not."""
+
+
 class ModelStatus(_Camel):
     """``status`` of a ModelSpec."""
 
@@ -191,6 +227,8 @@ class ModelStatus(_Camel):
     """That run now."""
     progress: list[JobProgress] = []
     """Of those of them that told; gone when they are."""
+    signals: list[SignalStatus] = []
+    """In the order of the spec."""
     summary: str = ""
     """One line for people."""
     conditions: list[Condition] = []

@@ -162,6 +162,23 @@ class DiffOrder(Order):
         return job_name("diff", self.model, short(digest_of([self.before, self.after])))
 
 
+class ProfileOrder(Order):
+    """Count what an export does on golden, as a server counts live traffic. Leaves a ProfileRecord."""
+
+    kind: Literal["profile"] = "profile"
+    file: Digest
+    """Of the export."""
+    format: str
+    task: Task
+    golden: Digest
+    """Manifest."""
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return job_name("profile", self.model, short(digest_of([self.file, self.golden])))
+
+
 class TrackOrder(Order):
     """Mirror a finished run to a tracking server. Leaves a TrackRecord."""
 
@@ -214,7 +231,7 @@ TIRELESS = "track"
 
 AnyOrder = (
     TrainOrder | EvaluateOrder | CompareOrder | ExportOrder | ImportOrder | ValidateOrder | DiffOrder | TrackOrder
-    | TuneOrder
+    | TuneOrder | ProfileOrder
 )  # fmt: skip
 _ORDERS: TypeAdapter[AnyOrder] = TypeAdapter(Annotated[AnyOrder, Field(discriminator="kind")])
 

@@ -10,6 +10,7 @@ from adapters.store import Store
 from specs.data_records import difference_key, import_key, validation_key
 from specs.errors import Stalled, Transient
 from specs.experiment_records import track_key, tuning_key
+from specs.profile_records import profile_key
 from specs.records import comparison_key, evaluation_key, export_key, run_key
 from specs.workorders import (
     AnyOrder,
@@ -18,6 +19,7 @@ from specs.workorders import (
     EvaluateOrder,
     ExportOrder,
     ImportOrder,
+    ProfileOrder,
     TrackOrder,
     TrainOrder,
     TuneOrder,
@@ -50,6 +52,8 @@ def record_of(order: AnyOrder) -> str:
             return track_key(order.track_digest)
         case TuneOrder():
             return tuning_key(order.tuning_digest)
+        case ProfileOrder():
+            return profile_key(order.file, order.golden)
 
 
 def run(order: AnyOrder, store: Store) -> int:
@@ -123,6 +127,10 @@ def _perform(order: AnyOrder, store: Store, scratch: Path) -> None:
 
             environment.isolate(scratch)
             tuning.run(order, store, scratch)
+        case ProfileOrder():
+            from workloads import profiling
+
+            profiling.run(order, store, scratch)
 
 
 def _record_failure(order: AnyOrder, store: Store, failure: Hopeless) -> None:
@@ -143,6 +151,10 @@ def _record_failure(order: AnyOrder, store: Store, failure: Hopeless) -> None:
             from workloads import tuning
 
             tuning.record_failure(order, store, failure)
+        case ProfileOrder():
+            from workloads import profiling
+
+            profiling.record_failure(order, store, failure)
         case EvaluateOrder() | CompareOrder() | ValidateOrder() | DiffOrder() | TrackOrder():
             pass  # their records have no place for failures; the log says why
 
