@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from controller.passes import Passes, is_crowded_out, works
+from controller.readings import Readings
 from controller.statuses import Statuses
 from reconcilers.observe import Shared
 from reconcilers.ports import Servers, Source
@@ -48,6 +49,8 @@ class Agent:
     source: Source
     servers: Servers
     statuses: Statuses
+    readings: Readings | None = None
+    """Where what signals said is kept for people; None where nobody looks."""
     _paces: dict[ModelKey, _Pace] = field(default_factory=dict)
     _trouble: str = ""
     _problems: tuple[Problem, ...] = ()
@@ -83,6 +86,8 @@ class Agent:
         if sourced is None or time.time() < pace.due:
             return True
         result = self.passes.look(sourced, shared)
+        if self.readings is not None and result.spec is not None and result.observed is not None:
+            self.readings.keep(result.spec, result.observed)
         if result.retry:
             pace.failed(time.time())
         else:

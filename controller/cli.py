@@ -23,6 +23,7 @@ COMMANDS = {
     "logs": ("controller.commands.jobs", "logs"),
     "retry": ("controller.commands.jobs", "retry"),
     "status": ("controller.commands.status", "status"),
+    "signals": ("controller.commands.signals", "signals"),
     "tensorboard": ("controller.commands.tensorboard", "tensorboard"),
     "history": ("controller.commands.history", "history"),
     "why": ("controller.commands.lineage", "why"),
@@ -70,7 +71,7 @@ def cli() -> None:
 
     \b
     Start here:    trunkline init, then put a ModelSpec into the repository
-    Every day:     trunkline status, trunkline pr list, trunkline history MODEL
+    Every day:     trunkline status, trunkline signals, trunkline pr list, trunkline history MODEL
     Before merge:  trunkline check FILE, trunkline plan --pr N
     Afterwards:    trunkline history, trunkline why DIGEST, trunkline verify-history
     In a cluster:  trunkline kube status, trunkline kube why MODEL

@@ -19,7 +19,7 @@ from adapters.registry_mlflow import MlflowRegistry
 from adapters.repository import Repository
 from adapters.servers_kubernetes import KubernetesServers
 from adapters.tracking_access import TOKEN_FILE
-from controller import forges, vouching, wiring
+from controller import alerts, forges, vouching, wiring
 from controller.audit import Audit
 from controller.bindings import Binding, Bindings, Site
 from controller.desk import Desk
@@ -32,7 +32,7 @@ from controller.metrics import Metrics
 from controller.passes import Passes, Said, StatusSink
 from controller.queue import Priority, WorkQueue
 from controller.settings import BindingSettings, ClusterSettings, Settings, load
-from controller.statuses_kubernetes import ClusterStatuses
+from controller.statuses_kubernetes import ClusterStatuses, troubled
 from controller.trunk import Trunk
 from controller.webhooks import Webhooks
 from reconcilers.loop import Reconciler
@@ -87,6 +87,7 @@ def build(
         desk, lease, audit, metrics,
         workers=kubernetes.workers, interval=kubernetes.poll, resync=kubernetes.resync, port=kubernetes.port,
         webhooks=_webhooks(settings, kubernetes, bindings, metrics),
+        alerts=alerts.make(settings.alerts, settings.state, lambda: troubled(informer)),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import Any
 
 from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, Kind
+from controller.alerts import Alerts
 from controller.audit import Audit
 from controller.bindings import Site
 from controller.desk import Desk
@@ -57,6 +58,7 @@ class Host:
     resync: float
     port: int
     webhooks: Webhooks | None = None
+    alerts: Alerts | None = None
     _stop: Event = field(default_factory=Event)
     _threads: list[Thread] = field(default_factory=list)
     _relisted: Event = field(default_factory=Event)
@@ -86,6 +88,8 @@ class Host:
             self.webhooks.start()
             log.info("webhooks on port %d", self.webhooks.port)
         self._thread("audit", self._audit_forever)
+        if self.alerts is not None:
+            self._thread("alerts", partial(self._tell_forever, self.alerts))
         self._thread("resync", self._resync_forever)
 
     def stop(self) -> None:
@@ -153,6 +157,11 @@ class Host:
         """Look for newer data again and again; what data repositories are asked is remembered by the port."""
         while not self._stop.wait(self.interval):
             self.desk.wake_followers()
+
+    def _tell_forever(self, alerts: Alerts) -> None:
+        """Tell people, once all models are known: what is not known yet would count as over."""
+        if self.audit.wait_for(MODEL_SPEC, self._stop):
+            alerts.forever(self._stop)
 
     def _audit_forever(self) -> None:
         """Let the workers begin once all models are known; then compare now and then, and soon after a relist."""

@@ -213,6 +213,10 @@ class AlertSettings(Table):
     """Seconds in which messages are gathered: many models with one cause are one message."""
     repeat: float = Field(default=86_400.0, gt=0)
     """Seconds after which what still fires is told again."""
+    alertmanager_url: str = ""
+    """Root of an Alertmanager that is told as well: it groups, silences and routes by itself."""
+    alertmanager_token_file: Path | None = None
+    """Holds a bearer token for it."""
 
 
 class LabellingSettings(Table):

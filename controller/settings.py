@@ -176,7 +176,7 @@ def _read(file: Path) -> dict[str, Any]:
     _place(values.get("signing"), ("key_file",), file.parent)
     for name in ("tracking", "monitoring", "labelling"):
         _place(values.get(name), ("token_file",), file.parent)
-    _place(values.get("alerts"), ("urls_file",), file.parent)
+    _place(values.get("alerts"), ("urls_file", "alertmanager_token_file"), file.parent)
     _place(values.get("data"), ("credentials", "platform_key_file"), file.parent)
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("allow_folders"), list):

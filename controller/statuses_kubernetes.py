@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pydantic import ValidationError
 
@@ -10,7 +10,7 @@ from adapters.kubernetes_api import MODEL_SPEC, KubernetesApi
 from controller.informer import Change, Informer
 from specs.errors import Transient
 from specs.modelspec import ModelKey
-from specs.status import ModelStatus
+from specs.status import ConditionType, ModelStatus
 
 
 class ClusterStatuses:
@@ -48,6 +48,21 @@ class ClusterStatuses:
         if change is not None and change.desired:
             self._tell(change)
         return True
+
+
+def troubled(informer: Informer) -> Iterator[tuple[ModelKey, ModelStatus]]:
+    """Give the models about which people may have to be told; the texts of all others are not even read."""
+    for key in informer.models():
+        live = informer.model(key)
+        if live is not None and (_BAD.intersection(live.conditions) or b'"Firing"' in live.status):
+            yield key, _parsed(live.status)
+
+
+_BAD = frozenset({
+    (str(ConditionType.STALLED), "True"), (str(ConditionType.GIT_BEHIND), "True"),
+    (str(ConditionType.LIVE_GATE), "False"),
+})  # fmt: skip
+"""Conditions of which some are worth telling."""
 
 
 def _parsed(text: bytes) -> ModelStatus:

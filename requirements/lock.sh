@@ -29,6 +29,6 @@ lock() { # NAME PACKAGES-FROM…: compiles to NAME.lock under a heading that say
 
 lock all "Everything: every extra, tests and tools. For make setup." \
     pyproject.toml requirements/pinned.in --extra all --extra demo --extra dev --override requirements/override.in
-lock controller "The control plane in a cluster: no extra but operator. For the controller's image." \
-    pyproject.toml --extra operator --constraint requirements/all.lock
+lock controller "The control plane in a cluster: the extras operator and alerts. For the controller's image." \
+    pyproject.toml --extra operator --extra alerts --constraint requirements/all.lock
 bash deploy/images/lock.sh

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from controller.cli import cli
+from controller.setting_tables import AlertSettings
 from controller.settings import (
     BindingSettings,
     ClusterSettings,
@@ -63,6 +64,7 @@ def test_every_setting_is_documented() -> None:
     assert _first_cells("docs/settings.md", "field of `[signing]`") == set(SigningSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[data]`") == set(DataSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[tracking]`") == set(TrackingSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[alerts]`") == set(AlertSettings.model_fields)
     text = (ROOT / "docs/settings.md").read_text()
     for name in ("branch", "host", "port", "interval", "parallel_jobs", "author_name", "author_email"):
         assert f"| `{name}` | `{Settings.model_fields[name].default}` |" in text

@@ -5,25 +5,29 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from threading import Event
+from threading import Event, Thread
 
 import click
 
-from controller import wiring
+from controller import alerts, wiring
 from controller.agent import Agent, OnlyOne
 from controller.console import console, settings
 from controller.passes import Passes
+from controller.readings import Readings
 from controller.statuses import Statuses
 from specs.modelspec import ModelKey
 from specs.status import ConditionType, ModelStatus, Reason
 
 _PATIENCE = 3600.0
+_LAST_MESSAGES = 20.0
+"""Seconds that the last messages have to get out."""
 
 
 def make_agent(app: wiring.App) -> Agent:
     """Put the agent together."""
     statuses = Statuses(app.settings.state / "status")
-    return Agent(Passes(app.reconciler(), statuses, _say), app.source, app.servers, statuses)
+    readings = Readings(app.settings.state / "readings")
+    return Agent(Passes(app.reconciler(), statuses, _say), app.source, app.servers, statuses, readings)
 
 
 @click.command()
@@ -45,14 +49,22 @@ def agent(once: bool, interval: float | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     pace = interval or found.interval
+    telling = alerts.make(found.alerts, found.state, made.statuses.items)
+    teller = Thread(target=telling.forever, args=(stop,), name="alerts", daemon=True) if telling else None
     if once:
         deadline = time.monotonic() + _PATIENCE
         while made.once() and not stop.wait(min(pace, 1.0)) and time.monotonic() < deadline:
             pass
+        if telling is not None:
+            telling.once(hurry=True)
     else:
+        if teller is not None:
+            teller.start()
         place = f"{found.repository} ({found.branch})"
         console().print(f"watching {place}; jobs and server outlive this process", soft_wrap=True)
         made.forever(pace, stop)
+        if teller is not None:
+            teller.join(_LAST_MESSAGES)
     del lock
 
 

@@ -18,7 +18,7 @@ from controller.console import as_json, console, pick, print_json, settings, tab
 from controller.statuses import Statuses
 from reconcilers.progress import progress_of, shown
 from specs.modelspec import ModelKey
-from specs.status import ConditionType, JobProgress, ModelStatus
+from specs.status import ConditionType, JobProgress, ModelStatus, SignalStatus
 
 Item = tuple[ModelKey, ModelStatus]
 _SYMBOL = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "yellow")}
@@ -104,8 +104,16 @@ def _one(key: ModelKey, status: ModelStatus, store: Store | None) -> Group:
     facts = [f"release {_version(status.version)}", f"serving {_serving(status)}", f"proposals {_proposals(status)}"]
     facts += [f"{name} {value:.4g}" for name, value in sorted(status.metrics.items())]
     head = Text.assemble((str(key), "bold"), "  ", ", ".join(facts))
+    watched = [_signal(each) for each in status.signals]
     return Group(head, Text(f"at commit {status.commit[:12]}, inputs {status.inputs_digest[7:19]}", "dim"), rows,
-                 *_bars([(key, status)], store))  # fmt: skip
+                 *watched, *_bars([(key, status)], store))  # fmt: skip
+
+
+def _signal(signal: SignalStatus) -> Text:
+    """Tell how a signal stands; `trunkline signals` shows its windows."""
+    colour = {"Quiet": "green", "Firing": "bold red", "Unknown": "dim"}[signal.state]
+    since = f" since {signal.since}" if signal.since else ""
+    return Text.assemble("signal ", signal.name, " ", (signal.state, colour), since)
 
 
 def _bars(items: list[Item], store: Store | None) -> list[RenderableType]:

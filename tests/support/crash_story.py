@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -77,10 +76,10 @@ class Story(ABC):
         """Keep an agent running until the model's status says so."""
 
         def looked() -> bool:
-            if self._agent is None or self._agent.poll() is not None:
-                died = self._agent.returncode if self._agent else -signal.SIGKILL
-                assert died == -signal.SIGKILL, f"the agent ended by itself ({died}); see {self.log}"
+            if self._agent is None:
                 self.start()
+            died = self._agent.poll() if self._agent is not None else None
+            assert died is None, f"the agent ended by itself ({died}); see {self.log}"
             return true(Statuses(self.folder / "state/status").read(KEY))
 
         try:

@@ -1,10 +1,10 @@
 """The real agent, with every effect counted, and killed at the ones it is told to be killed at.
 
 Run as a process: ``python -m tests.support.crashing_agent FOLDER WHEN [SPARED…]`` where WHEN is ``never``, ``before``
-or ``after``, and effects of ports that are spared kill nobody. The ports are wrapped here, from outside: the product
-knows nothing of it. An effect is a call that may change the world, named by its method and what it is about; each one
-kills the agent once (SIGKILL), just before it or just after it, which is also what a lost answer looks like. What was
-killed is noted on disk.
+or ``after``, and effects of ports that are spared kill nobody. Each life is a process of its own, forked from one that
+has done nothing but import. The ports are wrapped here, from outside: the product knows nothing of it. An effect is a
+call that may change the world, named by its method and what it is about; each one kills the agent once (SIGKILL), just
+before it or just after it, which is also what a lost answer looks like. What was killed is noted on disk.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from controller.passes import Passes
 from controller.settings import load
 from controller.statuses import Statuses
 from reconcilers.loop import Reconciler
+from tests.support.living import live_on
 
 EFFECTS = {
     "repository": ("commit_files", "push", "delete_branch"),
@@ -111,4 +112,4 @@ def main(folder: Path, when: str, spared: Sequence[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    sys.exit(live_on(lambda: main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])))

@@ -1,9 +1,10 @@
 """The real operator, with every effect counted, and killed at the ones it is told to be killed at.
 
-Run as a process: ``python -m tests.support.crashing_operator``; the variable CRASH is ``never``, ``before`` or
-``after``, STORY_LOG the folder where effects and deaths are noted. An effect is a request that changes something in
-the API (its lease excepted: that is how it lives, not what it does), or a call that changes git or the forge. Each one
-kills the operator once (SIGKILL): just before it, or just after it, which is also what a lost answer looks like.
+Run as a process: ``python -m tests.support.crashing_operator``, which forks each life. The variable CRASH is ``never``,
+``before`` or ``after``, STORY_LOG the folder where effects and deaths are noted. An effect is a request that changes
+something in the API (its lease excepted: that is how it lives, not what it does), or a call that changes git or the
+forge. Each one kills the operator once (SIGKILL): just before it, or just after it, which is also what a lost answer
+looks like.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from controller import cluster
 from controller.cluster import Parts
 from controller.operator import install
 from specs.digests import digest_of
+from tests.support.living import live_on
 
 PORTS = {"repository": ("commit_files", "push", "delete_branch"), "forge": ("open", "update", "close")}
 LOG, WHEN = Path(os.environ["STORY_LOG"]), os.environ["CRASH"]
@@ -125,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(live_on(main))

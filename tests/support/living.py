@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1
 
 
 def until(true: Callable[[], object], seconds: float = 20) -> None:
@@ -43,6 +46,28 @@ def kill_all_with(variable: str, value: str) -> None:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends. Linux only."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def live_on(live: Callable[[], object]) -> int:
+    """Live again and again, each time in a forked process, as long as every end is a violent one (SIGKILL).
+
+    Gives the exit code of one that is not. A life begins with nothing but what was imported before, so that loading
+    modules a hundred times costs no test its time.
+    """
+    while True:
+        child = os.fork()
+        if child == 0:
+            _die_with_parent()
+            live()
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code != -signal.SIGKILL:
+            return code if code >= 0 else 1
 
 
 def die_at_line(number: int, act: Callable[[], object], *, of: str) -> bool:
