@@ -23,8 +23,9 @@ from adapters.kubernetes_api import (
 )  # fmt: skip
 from adapters.kubernetes_pods import COMPONENT, MODEL, Owner, PodStyle, child_metadata, pod_template
 from specs.digests import canonical, digest_bytes, digest_of, hex_of
-from specs.facts import ServingTarget
+from specs.facts import Rejected, ServingTarget
 from specs.placement import Placement, Shape
+from specs.serving import ServerOptions
 
 SERVE = "serve"
 """The component that all of this is."""
@@ -38,6 +39,13 @@ STYLE = "trunkline.dev/style"
 """Digest of the settings that all servers share: another image, and all are rolled out anew."""
 FAILED_FILE = "trunkline.dev/failed-file"
 FAILURE = "trunkline.dev/failure"
+REJECTED_FILE = "trunkline.dev/rejected-file"
+REJECTION = "trunkline.dev/rejection"
+"""Likewise, of a file that was given up for what live traffic said about it."""
+OPTIONS = "trunkline.dev/options"
+"""Digest of the server's options; absent where they are the default ones."""
+
+DEFAULT_OPTIONS = ServerOptions().digest
 
 COMPANIONS = (NETWORK_POLICY, SERVICE, DISRUPTION_BUDGET, AUTOSCALER)
 """All but the Deployment, which comes last: that it asks for a target says that the rest is there."""
@@ -104,17 +112,21 @@ def _autoscaler(owner: Owner, shape: Shape) -> Object:
 
 
 def deployment(
-    owner: Owner, style: PodStyle, target: ServingTarget, *, failure: Failure | None, live: Object | None
-) -> Object:
+    owner: Owner, style: PodStyle, target: ServingTarget, *, failure: Failure | None, live: Object | None,
+    rejected: Rejected | None = None,
+) -> Object:  # fmt: skip
     """Give the Deployment that serves a target.
 
-    ``failure`` is what it must remember; ``live`` is the Deployment that is there now, for its replicas.
+    ``failure`` and ``rejected`` are what it must remember; ``live`` is the Deployment that is there now, for its
+    replicas.
     """
     shape = target.shape
     identity = {VERSION: str(target.version), FILE: target.file}
     noted = {SHAPE: shape.digest, STYLE: style_digest(style)}
     noted |= {} if shape.autoscaling else {REPLICAS: str(shape.replicas)}
     noted |= {FAILED_FILE: failure.file, FAILURE: failure.words} if failure else {}
+    noted |= {REJECTED_FILE: rejected.file, REJECTION: rejected.failure} if rejected else {}
+    noted |= {OPTIONS: target.options.digest} if target.options.digest != DEFAULT_OPTIONS else {}
     selector = pod_labels(owner.key.name)
     spec: Object = {
         "selector": {"matchLabels": selector},
@@ -156,7 +168,10 @@ def owns_replicas(live: Object) -> bool:
 
 
 def _template(owner: Owner, style: PodStyle, target: ServingTarget, identity: Mapping[str, str]) -> Object:
-    told = {field: getattr(target, field) for field in ("name", "version", "run", "weights", "file")}
+    told: Object = {field: getattr(target, field) for field in ("name", "version", "run", "weights", "file")}
+    # No version stands by in a pod, so how long one would restarts none; nor does what is not asked for.
+    options = target.options.model_copy(update={"standby": 0.0})
+    told |= {"options": options.plain()} if options.digest != DEFAULT_OPTIONS else {}
     arguments = ["--state", "/var/lib/trunkline", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - its pod's
     arguments += ["--drain-delay", str(_DRAIN_DELAY), *_threads(target.shape.placement)]
     template = pod_template(
@@ -169,7 +184,15 @@ def _template(owner: Owner, style: PodStyle, target: ServingTarget, identity: Ma
         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": pod_labels(owner.key.name)},
     }]  # fmt: skip
+    if options.labelling is not None:
+        mounts = template["spec"]["containers"][0]["volumeMounts"]
+        mounts += [_kept(mount) for mount in mounts if mount["name"] == "store"]
     return template
+
+
+def _kept(store: Object) -> Object:
+    """Give the one folder of a store in a volume that a server may write to, where it keeps pictures for people."""
+    return {"name": store["name"], "mountPath": f"{store['mountPath']}/kept", "subPath": "kept"}
 
 
 def _threads(placement: Placement) -> list[str]:

@@ -12,8 +12,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from adapters.kubernetes_api import Object
-from adapters.kubernetes_serving import FAILED_FILE, FAILURE, FILE, REPLICAS, VERSION, Failure
+from adapters.kubernetes_serving import (
+    FAILED_FILE,
+    FAILURE,
+    FILE,
+    REJECTED_FILE,
+    REJECTION,
+    REPLICAS,
+    VERSION,
+    Failure,
+)
 from adapters.logs import plain
+from specs.facts import Rejected
 
 HOPELESS_EXIT = 10
 _DEATHS = 3
@@ -39,6 +49,7 @@ class Rollout:
     proven: bool
     """Whether the newest template was rolled out to its end once: what fails later is no fault of the file."""
     latched: Failure | None
+    rejected: Rejected | None
     asleep: bool
     """Whether somebody else than the release set it to 0 replicas."""
     refused: str
@@ -60,6 +71,7 @@ class Rollout:
             asked=release_of(spec["template"]), wanted=wanted, available=int(status.get("availableReplicas") or 0),
             complete=seen and counts == [wanted, wanted], proven=progress == "NewReplicaSetAvailable",
             latched=Failure(notes[FAILED_FILE], notes.get(FAILURE, "")) if notes.get(FAILED_FILE) else None,
+            rejected=Rejected(notes[REJECTED_FILE], notes.get(REJECTION, "")) if notes.get(REJECTED_FILE) else None,
             asleep=wanted == 0 and notes.get(REPLICAS) != "0",
             refused=plain(failed.get("message") or "", limit=_WORDS) if failed.get("status") == "True" else "",
             late=progress == "ProgressDeadlineExceeded",

@@ -17,7 +17,7 @@ from typing import Any
 from adapters.mlflow_api import Exists, Missing, MlflowApi
 from adapters.tracking_access import Access
 from specs.errors import Stalled, TrunklineError
-from specs.facts import Registered, Registration
+from specs.registry_facts import Registered, Registration
 
 log = logging.getLogger("trunkline.registry")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 import httpx
@@ -42,7 +41,7 @@ class ServerApi:
 
     def load(self, url: str, target: ServingTarget) -> str:
         """Ask for a target and wait until it serves; gives why it cannot, empty where it does."""
-        parameters = {field: value for field, value in asdict(target).items() if field in _IDENTITY}
+        parameters = {field: getattr(target, field) for field in _IDENTITY} | {"options": target.options.plain()}
         place = f"{url}/v2/repository/models/{target.name}/load"
         answer = self._ask("POST", place, {"parameters": parameters}, timeout=self._load_timeout)
         if answer.status_code in _NOT_NOW or answer.is_server_error:
@@ -64,8 +63,9 @@ class ServerApi:
 
 
 def serves(entry: dict[str, Any], target: ServingTarget) -> bool:
-    """Whether a model's entry says that exactly this target is ready."""
-    return bool(entry.get("ready")) and all(entry.get(field) == getattr(target, field) for field in _IDENTITY)
+    """Whether a model's entry says that exactly this target is ready; one that knows no options takes none."""
+    same = all(entry.get(field) == getattr(target, field) for field in _IDENTITY)
+    return bool(entry.get("ready")) and same and entry.get("options") in (None, target.options.digest)
 
 
 def unavailable(what: str) -> Transient:

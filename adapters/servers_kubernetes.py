@@ -13,6 +13,8 @@ from adapters.kubernetes_api import DEPLOYMENT, POD, Kind, KubernetesApi, Object
 from adapters.kubernetes_pods import MODEL, Owner, Owners, PodStyle, belongs, reference, selector
 from adapters.kubernetes_serving import (
     COMPANIONS,
+    DEFAULT_OPTIONS,
+    OPTIONS,
     PORT,
     SERVE,
     SHAPE,
@@ -26,7 +28,7 @@ from adapters.kubernetes_serving import (
 )  # fmt: skip
 from adapters.kubernetes_verdicts import Rollout, answering, failure, hindrance
 from specs.errors import Transient
-from specs.facts import ServingState, ServingTarget
+from specs.facts import Rejected, ServingState, ServingTarget
 from specs.modelspec import ModelKey
 from specs.names import model_of_serving_name, serving_name
 
@@ -70,11 +72,12 @@ class KubernetesServers:
             return None
         return self._state(name, key, found)
 
-    def roll_out(self, target: ServingTarget) -> ServingState:
+    def roll_out(self, target: ServingTarget, rejected: Rejected | None = None) -> ServingState:
         """Ask the cluster for a target; old pods go only as new ones get ready. No-op where it is asked for already.
 
         Asking for an older version than the one that failed is falling back: the failure is remembered, until a newer
-        version is asked for. Transient ``ModelGone`` where there is no such ModelSpec.
+        version is asked for. What is ``rejected`` is remembered until another target is. Transient ``ModelGone`` where
+        there is no such ModelSpec.
         """
         key = ModelKey(*model_of_serving_name(target.name))
         owner = self._owner(key)
@@ -82,7 +85,8 @@ class KubernetesServers:
         for kind in COMPANIONS:
             self._settle(kind, owner, companion(kind, owner, target.shape, network_policies=self._network_policies))
         remembered = self._remembered(target, key, live) if live else None
-        manifest = deployment(owner, self._style, target, failure=remembered, live=live)
+        given_up = (_given_up(target, live) if live else None) or rejected  # the first verdict stays
+        manifest = deployment(owner, self._style, target, failure=remembered, live=live, rejected=given_up)
         if live is not None and target.shape.autoscaling is not None and "replicas" in manifest["spec"]:
             # The autoscaler may be about to take the number over; whoever comes second looks again.
             manifest["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
@@ -119,7 +123,8 @@ class KubernetesServers:
             name, ready=release != (None, None), version=release[0], file=release[1], url=self._url(name, key),
             failed_file=verdict.file if verdict else None, failure=verdict.words if verdict else words,
             asked=rollout.asked[1], asked_version=rollout.asked[0], shape=self._shape(found, rollout),
-            replicas=(min(count, rollout.wanted), rollout.wanted),
+            options=(found["metadata"].get("annotations") or {}).get(OPTIONS, DEFAULT_OPTIONS),
+            replicas=(min(count, rollout.wanted), rollout.wanted), rejected=rollout.rejected,
         )  # fmt: skip
 
     def _shape(self, found: Object, rollout: Rollout) -> str:
@@ -177,6 +182,12 @@ class KubernetesServers:
 
     def _url(self, name: str, key: ModelKey) -> str:
         return f"http://{service_name(key.name)}.{key.namespace}.svc:{PORT}/v2/models/{name}"
+
+
+def _given_up(target: ServingTarget, live: Object) -> Rejected | None:
+    """Say what a Deployment gave up for what it asks for, where that is the very target."""
+    rollout = Rollout.of(live)
+    return rollout.rejected if rollout.asked == (target.version, target.file) else None
 
 
 def _is_ours(found: Object, key: ModelKey, owner: Owner | None = None) -> bool:

@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from adapters import processes
 from adapters.logs import last_words
 from adapters.server_api import ServerApi, serves, unavailable
 from specs.errors import Transient
-from specs.facts import ServingState, ServingTarget
+from specs.facts import Rejected, ServingState, ServingTarget
 
 _LOG_LIMIT = 5_000_000
 
@@ -76,18 +76,22 @@ class LocalServers:
             url = self._revived()
             return sorted({*self._api.models(url), *self._asked_for()}) if url else ()
 
-    def roll_out(self, target: ServingTarget) -> ServingState:
+    def roll_out(self, target: ServingTarget, rejected: Rejected | None = None) -> ServingState:
         """Load a target, and wait until it serves or has failed; what served before goes on until it does.
 
-        No-op where the target serves already. A target that kills the server twice while it loads has failed.
+        No-op where the target serves already. A target that kills the server twice while it loads has failed. What is
+        ``rejected`` is remembered until another target is asked for.
         """
         with processes.disk_trouble_is_transient(self._folder):
-            note = _Note.read(self._models / processes.checked_name(target.name), target.file)
+            known = _Note.read(self._models / processes.checked_name(target.name))
+            note = known.about(target, rejected)
             url = self.ensure()
             now = self._api.models(url).get(target.name, {})
-            if serves(now, target):
+            if serves(now, target) and note.rejected == known.rejected:
                 return self._serving(url, target.name, now)
             note.write()  # before the effect: from here on a dead server is started again, whoever looks
+            if serves(now, target):
+                return self._serving(url, target.name, now)
             failure = note.failure or self._load(url, target, note)
             state = self._state(self.ensure(), target.name) or ServingState(target.name, ready=False)
             return replace(state, failed_file=target.file, failure=failure) if failure else state
@@ -212,16 +216,19 @@ class LocalServers:
 
     def _state(self, url: str, name: str) -> ServingState | None:
         entry = self._api.models(url).get(name) if url else None
-        if entry is None and not _Note.read(self._models / name).failure:
+        note = _Note.read(self._models / name)
+        if entry is None and not note.failure and note.rejected is None:
             return None
         return self._serving(url, name, entry or {})
 
     def _serving(self, url: str, name: str, entry: Mapping[str, Any]) -> ServingState:
         state = ServingState(
             name, bool(entry.get("ready")), entry.get("version"), entry.get("file"), f"{url}/v2/models/{name}",
-            entry.get("failed_file"), str(entry.get("failure") or ""),
+            entry.get("failed_file"), str(entry.get("failure") or ""), options=entry.get("options"),
+            self_test=str(entry.get("self_test") or ""),
         )  # fmt: skip
         note = _Note.read(self._models / name)
+        state = replace(state, rejected=note.rejected)
         return replace(state, failed_file=note.file, failure=note.failure) if note.failure else state
 
     def _silent(self, what: str) -> Transient:
@@ -231,24 +238,37 @@ class LocalServers:
 
 @dataclass(frozen=True)
 class _Note:
-    """What must be remembered about a model beside the server: its last target, and how often the server died of it."""
+    """What must be remembered about a model beside the server."""
 
     path: Path
     file: str = ""
+    version: int = 0
+    """The last target."""
     deaths: int = 0
+    """How often the server died of that file."""
+    rejected: Rejected | None = None
+    """What that target replaced for good."""
 
     @classmethod
-    def read(cls, path: Path, file: str | None = None) -> _Note:
-        """Read a note; where it is about another file than ``file``, give a fresh one."""
+    def read(cls, path: Path) -> _Note:
+        """Read a note, empty where there is none."""
         with suppress(ValueError, LookupError, TypeError):
             known = json.loads(processes.read_text(path))
-            if file in (None, known["file"]):
-                return cls(path, str(known["file"]), int(known["deaths"]))
-        return cls(path, file or "")
+            given = known.get("rejected")
+            rejected = Rejected(str(given["file"]), str(given["failure"])) if given else None
+            return cls(path, str(known["file"]), int(known.get("version", 0)), int(known["deaths"]), rejected)
+        return cls(path)
+
+    def about(self, target: ServingTarget, rejected: Rejected | None) -> _Note:
+        """Give the note that goes with a target: what was known stays as far as it is about that."""
+        same = (self.file, self.version) == (target.file, target.version)
+        deaths = self.deaths if self.file == target.file else 0
+        known = self.rejected if same else None  # the first verdict stays
+        return _Note(self.path, target.file, target.version, deaths, known or rejected)
 
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        processes.write_text(self.path, json.dumps({"file": self.file, "deaths": self.deaths}))
+        processes.write_text(self.path, json.dumps({n: v for n, v in asdict(self).items() if n != "path"}))
 
     @property
     def failure(self) -> str:

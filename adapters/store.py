@@ -1,7 +1,8 @@
 """The artifact store: write-once records and content-addressed files behind one URL, ``file://`` or ``s3://``.
 
 Whatever happens (a kill, a full disk, two writers), a key is either absent or holds all the bytes that its first writer
-meant. Files are named by their digest and checked whenever they are read. Nothing is ever deleted here.
+meant. Files are named by their digest and checked whenever they are read. Nothing is ever deleted here, but for what
+lies below ``kept/``: pictures of live traffic, which have their day and go.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _KEY = re.compile(rf"{_PART}(/{_PART})*")
 _KEY_LENGTH = 512
 _BLOBS = "blobs/"
 _PROGRESS = "progress/"
+_KEPT = "kept/"
 
 
 class Store:
@@ -43,8 +45,9 @@ class Store:
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a record once. True if this call wrote it; False if one is there already: the first one wins."""
-        if _key(key).startswith((_BLOBS, _PROGRESS)):
-            raise Stalled("KeyInvalid", f"{key} is no record: files are stored by put_blob, progress by replace")
+        if _key(key).startswith((_BLOBS, _PROGRESS, _KEPT)):
+            msg = f"{key} is no record: files are stored by put_blob, progress by replace, live pictures by keep"
+            raise Stalled("KeyInvalid", msg)
         return self._bytes.add(key, io.BytesIO(data), hashlib.sha256(data).hexdigest())
 
     def replace(self, key: str, data: bytes) -> None:
@@ -52,6 +55,20 @@ class Store:
         if not _key(key).startswith(_PROGRESS):
             raise Stalled("KeyInvalid", f"{key} is write-once; only what lies below {_PROGRESS} may be replaced")
         self._bytes.put(key, data)
+
+    def keep(self, key: str, data: bytes) -> bool:
+        """Write something below ``kept/`` once, whole or not at all. False where something is there already."""
+        return self._bytes.add(_kept(key), io.BytesIO(data), hashlib.sha256(data).hexdigest())
+
+    def forget(self, key: str) -> None:
+        """Remove something below ``kept/``; nothing happens where it is gone already, so two may do it at once."""
+        self._bytes.remove(_kept(key))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Give the keys that begin with ``prefix``, sorted, and how many bytes each one has."""
+        _key(prefix.removesuffix("/"))
+        found = self._bytes.sizes(prefix)
+        return {key: found[key] for key in sorted(found) if _KEY.fullmatch(key)}
 
     def has_blob(self, digest: str) -> bool:
         """Whether a file is there (its bytes are checked when it is read)."""
@@ -92,9 +109,12 @@ class Store:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
 
-    def sweep(self) -> int:
-        """Remove what killed writers left behind over an hour ago; give how many files."""
-        return self._bytes.sweep()
+    def sweep(self, *, kept: bool = False) -> int:
+        """Remove what killed writers left behind over an hour ago; give how many files.
+
+        ``kept``: only what was on its way to ``kept/``, for whoever may write nowhere else.
+        """
+        return self._bytes.sweep(kept=kept)
 
     def _copy(self, digest: str, target: Writable) -> None:
         with self._bytes.open(_blob(digest)) as stream:
@@ -187,6 +207,13 @@ def _key(key: str) -> str:
             f"{key!r} is no key: use letters, digits, '.', '_' and '-', parts separated by '/', none beginning with '.'"
         )
         raise Stalled("KeyInvalid", msg)
+    return key
+
+
+def _kept(key: str) -> str:
+    """Give a key back; Stalled ``KeyInvalid`` for all that must stay for ever."""
+    if not _key(key).startswith(_KEPT):
+        raise Stalled("KeyInvalid", f"{key} stays: only what lies below {_KEPT} may be written and removed like this")
     return key
 
 

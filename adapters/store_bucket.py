@@ -72,17 +72,32 @@ class Bucket:
         with self._guard():
             self._files.pipe_file(self._at(key), data)
 
+    def remove(self, key: str) -> None:
+        """See Backend."""
+        with self._guard():
+            try:
+                # Not rm, which first looks whether it is a folder; S3 answers the same whether anything was there.
+                self._files.rm_file(self._at(key))
+            except FileNotFoundError:
+                self._demand_bucket()
+
     def keys(self, prefix: str) -> list[str]:
+        """See Backend."""
+        return sorted(self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
         """See Backend."""
         with self._guard():
             top = self._at(prefix.rpartition("/")[0]).rstrip("/")
-            names = self._files.find(top)
+            names = self._files.find(top, detail=True)
             if not names:
                 self._demand_bucket()
-            return sorted(key for key in (name[len(self._root) + 1 :] for name in names) if key.startswith(prefix))
+            found = {name[len(self._root) + 1 :]: int(about["size"]) for name, about in names.items()}
+            return {key: size for key, size in found.items() if key.startswith(prefix)}
 
-    def sweep(self) -> int:
+    def sweep(self, *, kept: bool) -> int:
         """See Backend. S3 itself ends abandoned uploads, by a rule AbortIncompleteMultipartUpload of the bucket."""
+        del kept
         return 0
 
     def _at(self, key: str) -> str:

@@ -20,6 +20,8 @@ from specs.errors import Stalled, Transient
 
 CHUNK = 1024 * 1024
 _SCRATCH = ".tmp"
+_APART = "kept"
+"""A folder that may be a mount of its own, the only one that servers may write to: its scratch files are inside it."""
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _STALE_SECONDS = 3600.0
 
@@ -42,11 +44,17 @@ class Backend(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Write, whole or not at all, over whatever is there."""
 
+    def remove(self, key: str) -> None:
+        """Remove what is there, if anything is."""
+
     def keys(self, prefix: str) -> list[str]:
         """Give the keys that begin with ``prefix``, sorted."""
 
-    def sweep(self) -> int:
-        """Remove what killed writers left behind over an hour ago; give how many."""
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Give these keys, and how many bytes each one has; what is removed meanwhile may be missing."""
+
+    def sweep(self, *, kept: bool) -> int:
+        """Remove what killed writers (of kept things alone, or of all) left behind over an hour ago; give how many."""
 
 
 class Writable(Protocol):
@@ -81,7 +89,6 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._scratch = root / _SCRATCH
 
     @contextlib.contextmanager
     def open(self, key: str) -> Iterator[BinaryIO | None]:
@@ -102,7 +109,7 @@ class Folder:
 
     def add(self, key: str, source: BinaryIO, digest: str) -> bool:
         """See Backend. The file is on disk, name and all, before this returns."""
-        with self._guard(), self._written(source, digest) as path:
+        with self._guard(), self._written(key, source, digest) as path:
             target = self.root / key
             self._make_folder(target.parent)
             try:
@@ -119,10 +126,25 @@ class Folder:
 
     def put(self, key: str, data: bytes) -> None:
         """See Backend. Not synced: what is overwritten all the time may be lost with the machine."""
-        with self._guard(), self._named() as path:
+        with self._guard(), self._named(key) as path:
             path.write_bytes(data)
             (self.root / key).parent.mkdir(parents=True, exist_ok=True)
             path.replace(self.root / key)
+
+    def remove(self, key: str) -> None:
+        """See Backend. A folder in which nothing is left goes along."""
+        with self._guard(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            (self.root / key).unlink()
+        with contextlib.suppress(OSError):
+            (self.root / key).parent.rmdir()
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """See Backend."""
+        found: dict[str, int] = {}
+        for key in self.keys(prefix):
+            with self._guard(), contextlib.suppress(FileNotFoundError):
+                found[key] = (self.root / key).stat().st_size
+        return found
 
     def keys(self, prefix: str) -> list[str]:
         """See Backend."""
@@ -133,11 +155,12 @@ class Folder:
             )
             return sorted(key for key in found if key.startswith(prefix))
 
-    def sweep(self) -> int:
+    def sweep(self, *, kept: bool) -> int:
         """See Backend."""
         swept = 0
+        folders = (self.root / _APART, *(() if kept else (self.root,)))
         with self._guard():
-            for leftover in self._scratch.glob("*"):
+            for leftover in (path for folder in folders for path in (folder / _SCRATCH).glob("*")):
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
                         leftover.unlink()
@@ -152,18 +175,19 @@ class Folder:
             raise trouble(error, f"the store {self.root}") from error
 
     @contextlib.contextmanager
-    def _named(self) -> Iterator[Path]:
+    def _named(self, key: str) -> Iterator[Path]:
         """Give the name of a file to write, which is gone afterwards."""
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        path = self._scratch / uuid.uuid4().hex
+        scratch = self.root / (_APART if key.startswith(f"{_APART}/") else "") / _SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        path = scratch / uuid.uuid4().hex
         try:
             yield path
         finally:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _written(self, source: BinaryIO, digest: str) -> Iterator[Path]:
-        with self._named() as path:
+    def _written(self, key: str, source: BinaryIO, digest: str) -> Iterator[Path]:
+        with self._named(key) as path:
             with path.open("xb") as target:
                 if pour(source, target) != digest:
                     raise changed()

@@ -28,7 +28,7 @@ from adapters.kubernetes_serving import companion, deployment
 from adapters.store import Store
 from controller.cluster import styles
 from controller.settings import load
-from reconcilers.rollout import target_of
+from reconcilers.targets import target_of
 from specs.modelspec import ModelKey, Spec
 from specs.names import serving_name
 from specs.records import (
@@ -210,7 +210,7 @@ class World:
             spec = Spec.model_validate(self._spec(number % RUNS), by_alias=True, by_name=False)
             assert spec.release is not None
             assert spec.serving is not None
-            target = target_of(serving_name(*key), spec.release, spec.serving)
+            target = target_of(serving_name(*key), spec.release, spec)
             service = companion(SERVICE, owner, target.shape, network_policies=False)
             assert service is not None
             api.apply(SERVICE, service)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
+from controller.metrics import Metrics
 from controller.passes import Passes, is_crowded_out, works
 from controller.readings import Readings
 from controller.statuses import Statuses
@@ -51,6 +52,8 @@ class Agent:
     statuses: Statuses
     readings: Readings | None = None
     """Where what signals said is kept for people; None where nobody looks."""
+    metrics: Metrics = field(default_factory=Metrics)
+    """What is told to Prometheus, if it asks."""
     _paces: dict[ModelKey, _Pace] = field(default_factory=dict)
     _trouble: str = ""
     _problems: tuple[Problem, ...] = ()
@@ -85,7 +88,10 @@ class Agent:
         sourced = self.source.get(key)
         if sourced is None or time.time() < pace.due:
             return True
+        began = time.monotonic()
         result = self.passes.look(sourced, shared)
+        outcome = "retry" if result.retry else "acted" if result.acted else "ok"
+        self.metrics.pass_done(outcome, time.monotonic() - began)
         if self.readings is not None and result.spec is not None and result.observed is not None:
             self.readings.keep(result.spec, result.observed)
         if result.retry:

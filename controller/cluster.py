@@ -6,14 +6,16 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adapters.calendar import CronCalendar
 from adapters.git_environment import sanitise
 from adapters.jobs_kubernetes import KubernetesJobs
 from adapters.kubernetes_api import DEPLOYMENT, KubernetesApi, Object
 from adapters.kubernetes_pods import JobSecret, Owner, PodStyle
+from adapters.kubernetes_roots import roots
 from adapters.provenance_git import GitProvenance
 from adapters.registry_mlflow import MlflowRegistry
 from adapters.repository import Repository
@@ -29,14 +31,15 @@ from controller.host import Host
 from controller.informer import Change, Informer
 from controller.lease import Lease
 from controller.metrics import Metrics
-from controller.passes import Passes, Said, StatusSink
+from controller.model_metrics import ModelMetrics
+from controller.passes import Passes, Said, Saw, StatusSink
 from controller.queue import Priority, WorkQueue
 from controller.settings import BindingSettings, ClusterSettings, Settings, load
-from controller.statuses_kubernetes import ClusterStatuses, troubled
+from controller.statuses_kubernetes import ClusterStatuses, told, troubled
 from controller.trunk import Trunk
 from controller.webhooks import Webhooks
 from reconcilers.loop import Reconciler
-from reconcilers.ports import DataSources, Jobs, ModelRegistry, Servers, Store
+from reconcilers.ports import Calendar, DataSources, Jobs, ModelRegistry, Servers, Store, TrafficSource
 from reconcilers.world import Ports
 from specs.errors import Stalled
 from specs.modelspec import ModelKey
@@ -80,7 +83,10 @@ def build(
     def tell(change: Change) -> None:
         queue.add(change.key, Priority.CHANGE)
 
-    bindings = bind(settings, _common(settings, kubernetes, api, informer, audit, tell), metrics, between)
+    models = ModelMetrics(lambda: told(informer))
+    metrics.watch(models.gauges)
+    common = replace(_common(settings, kubernetes, api, informer, audit, tell), saw=models.saw)
+    bindings = bind(settings, common, metrics, between)
     desk = Desk(informer, queue, bindings, metrics, clock)
     lease = Lease(api, _own_namespace(kubernetes), _identity(), clock)
     return Host(
@@ -102,6 +108,10 @@ class Common:
     said: Said
     data: DataSources | None = None
     registry: ModelRegistry | None = None
+    traffic: TrafficSource | None = None
+    calendar: Calendar | None = None
+    saw: Saw | None = None
+    """Who is told what passes see, if anybody is."""
 
 
 def _common(
@@ -121,6 +131,8 @@ def _common(
         Events(api, informer).tell,
         wiring.data(settings),
         MlflowRegistry(settings.tracking.access, time.monotonic, look=settings.tracking.poll),
+        wiring.traffic(settings, roots(api)),
+        CronCalendar(),
     )  # fmt: skip
 
 
@@ -137,17 +149,22 @@ def bind(settings: Settings, common: Common, metrics: Metrics, between: Between)
         url, branch = sanitise(repository.url), repository.branch
         vetting = vouching.vetting(own, repository, forge)
         ports = Ports(
-            common.store, repository, forge, common.jobs, common.servers, vetting, common.data, common.registry
-        )
+            common.store, repository, forge, common.jobs, common.servers, vetting, common.data, common.registry,
+            common.traffic, common.calendar,
+        )  # fmt: skip
         parts = between(Parts(ports, common.statuses, common.said))
         reconciler = Reconciler(parts.ports, time.time, remembered=remembered, limits=wiring.limits(own))
         provenance = GitProvenance(repository, prefix=sorted(set(map(_folder, bound))))
         trunk = Trunk(f"{url} ({branch})", reconciler, provenance, time.monotonic, metrics.looked)
-        site = Site(trunk, provenance, Passes(reconciler, parts.statuses, parts.said))
+        site = Site(trunk, provenance, _passes(reconciler, parts, common.saw))
         for each in bound:
             words = f"branch {branch} of {url}{f' below {_folder(each)}/' if _folder(each) else ''}"
             found |= dict.fromkeys(each.namespaces, Binding(site, _folder(each), words))
     return Bindings(found)
+
+
+def _passes(reconciler: Reconciler, parts: Parts, saw: Saw | None) -> Passes:
+    return Passes(reconciler, parts.statuses, parts.said, *([saw] if saw else []))
 
 
 def _opened(own: Settings, binding: BindingSettings) -> tuple[Repository, forges.AnyForge]:

@@ -19,6 +19,7 @@ from controller.passes import works
 from controller.queue import Priority, WorkQueue
 from controller.settled import asked, at_rest, found, is_same, mark, marked
 from controller.trunk import Touched, Trunk
+from controller.windows import Windows
 from reconcilers.actions import ForgeAction
 from reconcilers.loop import Result
 from reconcilers.observe import Shared
@@ -49,6 +50,7 @@ class Desk:
     metrics: Metrics
     clock: Callable[[], float]
     following: Following = field(default_factory=Following)
+    windows: Windows = field(default_factory=Windows)
     _deep: dict[ModelKey, float] = field(default_factory=dict)
     """When a model must be looked at in full, whatever its fingerprint says."""
 
@@ -63,6 +65,11 @@ class Desk:
     def wake_followers(self) -> None:
         """Put in line the models for whose training data there is another newest version than they know."""
         for key in self.following.moved():
+            self.queue.add(key, Priority.ROUTINE)
+
+    def wake_watched(self) -> None:
+        """Put in line the models whose live traffic, or whose schedule, means something else than they know."""
+        for key in self.windows.moved():
             self.queue.add(key, Priority.ROUTINE)
 
     def forever(self, stop: Event) -> None:
@@ -95,6 +102,7 @@ class Desk:
             self.queue.forget(key)
             self._deep.pop(key, None)
             self.following.forget(key)
+            self.windows.forget(key)
             return "gone"
         if binding is None:
             return self._unbound(key)
@@ -138,17 +146,19 @@ class Desk:
         if self.informer.is_synced(DEPLOYMENT):
             known = found(binding.site.passes.reconciler.ports.servers.state(serving_name(*live.key)))
         asked_now = self._asked(live, path, binding.blob(path), shared)
-        return is_same(settled, asked_now, known, self.following.newest(live.key))
+        beside = (self.following.newest(live.key), self.windows.now(live.key))
+        return is_same(settled, asked_now, known, _joined(*beside))
 
     def _marked(
         self, live: Live, origin: Origin, binding: Binding, shared: Shared, result: Result
     ) -> ModelStatus:  # fmt: skip
-        settled, newest, sources = "", "", binding.site.passes.reconciler.ports.data
+        settled, beside, loop = "", "", binding.site.passes.reconciler
         if result.spec is not None and result.observed is not None:
-            newest = self.following.saw(result.spec, result.observed, sources)
+            newest = self.following.saw(result.spec, result.observed, loop.ports.data)
+            beside = _joined(newest, self.windows.saw(result, loop.observer.traffic))
         if at_rest(result) and result.observed is not None:
             asked_for = self._asked(live, origin.path, origin.blob, shared)
-            settled = mark(asked_for, found(result.observed.serving), newest)
+            settled = mark(asked_for, found(result.observed.serving), beside)
         return marked(result.status, origin.path, settled)
 
     @staticmethod
@@ -194,6 +204,11 @@ class Desk:
         elif works(result.status):
             self.queue.add(key, Priority.ROUTINE, after=_pace(result.status))
         return "stalled" if result.status.condition(ConditionType.STALLED) else "ok"
+
+
+def _joined(newest: str, windows: str) -> str:
+    """Name what goes on beside the model: the data that it follows, the traffic and the schedule that it watches."""
+    return ".".join(part for part in (newest, windows) if part)
 
 
 def _pace(status: ModelStatus) -> float:

@@ -154,9 +154,10 @@ class Host:
         site.trunk.forever(self.interval, self._stop, lambda touched: self.desk.wake(site, touched))
 
     def _follow_data(self) -> None:
-        """Look for newer data again and again; what data repositories are asked is remembered by the port."""
+        """Look for newer data and for what traffic means, again and again; what either said the ports remember."""
         while not self._stop.wait(self.interval):
             self.desk.wake_followers()
+            self.desk.wake_watched()
 
     def _tell_forever(self, alerts: Alerts) -> None:
         """Tell people, once all models are known: what is not known yet would count as over."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from reconcilers.loop import Reconciler, Result
 from reconcilers.observe import Shared
+from reconcilers.observed import Observed
 from reconcilers.summary import trouble_status
 from specs.errors import InvalidManifest, Problem, Stalled
 from specs.facts import SourcedSpec
@@ -32,6 +33,14 @@ class StatusSink(Protocol):
         """Keep a status if it says something new; True if it did. Transient where it could not be kept."""
 
 
+Saw = Callable[[ModelKey, Observed], None]
+"""Told what a pass saw of a model."""
+
+
+def _unseen(_key: ModelKey, _observed: Observed) -> None:
+    """Tell nobody."""
+
+
 def _silent(_key: ModelKey, _before: ModelStatus, _now: ModelStatus) -> None:
     """Tell nobody."""
 
@@ -50,6 +59,7 @@ class Passes:
     reconciler: Reconciler
     statuses: StatusSink
     said: Said = _silent
+    saw: Saw = _unseen
 
     def look(self, sourced: SourcedSpec, shared: Shared, mark: Mark = _unmarked) -> Result:
         """Reconcile a model once and write its status. A bug is this model's trouble and nobody else's.
@@ -64,6 +74,8 @@ class Passes:
             error = Stalled(Reason.INTERNAL_ERROR, "a bug in Trunkline; its log has the traceback")
             result = Result(trouble_status(error, previous, stamp()), retry=True)
         self._write(sourced.key, previous, mark(result))
+        if result.observed is not None:
+            self.saw(sourced.key, result.observed)
         return result
 
     def report_broken(self, key: ModelKey, problems: tuple[Problem, ...]) -> None:

@@ -13,7 +13,11 @@ Checks = Callable[[], Sequence[str]]
 class Probes:
     """Answers ``/healthz`` (should this process live?), ``/readyz`` (does it work?) and ``/metrics``."""
 
-    def __init__(self, port: int, *, healthy: Checks, ready: Checks, metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self, port: int, *, healthy: Checks, ready: Checks, metrics: Callable[[], bytes], host: str = ""
+    ) -> None:
+        """Listen on a port of ``host``, of all addresses where that is empty; 0 is any free port."""
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 """Answer."""
@@ -40,7 +44,7 @@ class Probes:
             def log_message(self, format: str, *args: object) -> None:
                 """Probes come every few seconds; nobody wants to read of them."""
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
+        self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -201,6 +202,16 @@ class MonitoringSettings(Table):
     """Holds a bearer token for it, or ``USER:PASSWORD``."""
     poll: float = Field(default=15.0, gt=0)
     """Seconds between two looks; windows shorter than four of them are looked at four times each."""
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if self.token_file and not self.prometheus_url:
+            raise ValueError("token_file needs prometheus_url: servers want no token")
+        parts = urlsplit(self.prometheus_url)
+        if self.prometheus_url and (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc):
+            text = "prometheus_url must be an address like http://prometheus:9090, with no name or secret in it"
+            raise ValueError(f"{text}: a token goes into token_file")
+        return self
 
 
 class AlertSettings(Table):

@@ -31,8 +31,8 @@ from specs.digests import digest_of
 from specs.errors import Stalled
 
 __all__ = [
-    "BindingSettings", "ClusterSettings", "DataSettings", "ForgeSettings", "ProvenanceSettings", "Settings",
-    "SigningSettings", "TrackingSettings", "find_file", "load",
+    "BindingSettings", "ClusterSettings", "DataSettings", "ForgeSettings", "MonitoringSettings", "ProvenanceSettings",
+    "Settings", "SigningSettings", "TrackingSettings", "find_file", "load",
 ]  # fmt: skip
 
 FILE_NAME = "trunkline.toml"

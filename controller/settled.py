@@ -16,7 +16,7 @@ from specs.digests import digest_of
 from specs.facts import PullRequest, ServingState
 from specs.status import ConditionType, ModelStatus, Reason
 
-_RULES = 2
+_RULES = 3
 """Goes up whenever the same world may mean something else to a new version of the plan."""
 
 
@@ -46,14 +46,14 @@ def _is_rest(status: str, reason: str) -> bool:
 
 
 def mark(asked_now: str, found_now: str, newest: str) -> str:
-    """Name a world; ``newest`` is the newest version of the training data for who follows it, else empty."""
+    """Name a world; ``newest`` names the newest training data, and what live traffic means, for who follows them."""
     return ".".join([asked_now, found_now, *([newest] if newest else [])])
 
 
 def is_same(settled: str, asked_now: str, found_now: str | None, newest: str = "") -> bool:
     """Whether a mark names the world as it is now; ``found_now`` is None while nobody knows what serves.
 
-    One that follows its data, and was not looked at since the start, is looked at once.
+    One that follows its data or watches its traffic, and was not looked at since the start, is looked at once.
     """
     asked_then, _, rest = settled.partition(".")
     found_then, _, newest_then = rest.partition(".")

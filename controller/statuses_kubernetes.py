@@ -58,6 +58,14 @@ def troubled(informer: Informer) -> Iterator[tuple[ModelKey, ModelStatus]]:
             yield key, _parsed(live.status)
 
 
+def told(informer: Informer) -> Iterator[tuple[ModelKey, ModelStatus]]:
+    """Give the models that have signals, or conditions that are worth telling; likewise."""
+    for key in informer.models():
+        live = informer.model(key)
+        if live is not None and (_BAD.intersection(live.conditions) or b'"signals":[{' in live.status):
+            yield key, _parsed(live.status)
+
+
 _BAD = frozenset({
     (str(ConditionType.STALLED), "True"), (str(ConditionType.GIT_BEHIND), "True"),
     (str(ConditionType.LIVE_GATE), "False"),

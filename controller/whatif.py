@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from adapters.calendar import CronCalendar
 from adapters.checkout import Checkout
 from adapters.git_changes import merge_base
 from adapters.repository import Repository
@@ -27,7 +28,7 @@ from specs.dataset_diff import DatasetDifference, difference
 from specs.datasets import read_manifest
 from specs.diff import changes, describe
 from specs.errors import Problem, Stalled
-from specs.facts import JobState, PullRequest, ServingState, ServingTarget, SourcedSpec
+from specs.facts import JobState, PullRequest, Rejected, ServingState, ServingTarget, SourcedSpec
 from specs.manifest import parse
 from specs.modelspec import ModelKey, Spec, Task
 from specs.names import serving_name
@@ -87,7 +88,7 @@ class _AsReleased:
     def state(self, name: str) -> ServingState | None:
         return self._state
 
-    def roll_out(self, target: ServingTarget) -> ServingState:
+    def roll_out(self, target: ServingTarget, rejected: Rejected | None = None) -> ServingState:
         raise AssertionError(target)
 
     def withdraw(self, name: str) -> None:
@@ -148,7 +149,7 @@ def _forecast(view: View, sourced: SourcedSpec, spec: Spec, old: Spec | None, no
         world = converged(sourced, old, spec, state)
         return forecast(sourced.key, without_expectations(spec), world, now, again=again, blind=True)
     unasked: Any = None  # what all models share is handed in, so neither repository nor forge is asked
-    observer = Observer(Ports(view.store, unasked, unasked, _NoJobs(), _AsReleased(state)))
+    observer = Observer(Ports(view.store, unasked, unasked, _NoJobs(), _AsReleased(state), calendar=CronCalendar()))
     observed = observer.observe(sourced, spec, Shared(sourced.head, view.pulls, {}))
     return forecast(sourced.key, spec, observed, now, again=again)
 

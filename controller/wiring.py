@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+from adapters.calendar import CronCalendar
 from adapters.data_platform import DataPlatform, Platform
 from adapters.data_sources import DataSources
 from adapters.jobs_local import LocalJobs
 from adapters.lookouts import PATIENCE
+from adapters.prometheus_api import PrometheusApi
 from adapters.registry_mlflow import MlflowRegistry
 from adapters.repository import Repository
 from adapters.servers_local import LocalServers
 from adapters.source_git import GitSource
 from adapters.store import Store
+from adapters.traffic_prometheus import PrometheusTraffic
+from adapters.traffic_scrape import Roots, ScrapedTraffic
 from controller import forges, vouching
 from controller.settings import Settings
 from reconcilers.limits import Limits
 from reconcilers.loop import Reconciler
+from reconcilers.ports import TrafficSource
 from reconcilers.world import Ports
 from specs.errors import Stalled
 
@@ -36,14 +42,17 @@ class App:
     source: GitSource
     data: DataSources
     registry: MlflowRegistry
+    traffic: TrafficSource
 
     @property
     def ports(self) -> Ports:
         """The adapters as ports; mypy checks here that they fit."""
         vetting = vouching.vetting(self.settings, self.repository, self.forge)
         return Ports(
-            self.store, self.repository, self.forge, self.jobs, self.servers, vetting, self.data, self.registry
-        )
+            self.store, self.repository, self.forge, self.jobs, self.servers, vetting, self.data, self.registry,
+            self.traffic,
+            calendar=CronCalendar(),
+        )  # fmt: skip
 
     def reconciler(self) -> Reconciler:
         """Build the loop."""
@@ -98,20 +107,40 @@ def jobs(settings: Settings) -> LocalJobs:
     )  # fmt: skip
 
 
+def traffic(settings: Settings, roots: Roots, folder: Path | None = None) -> TrafficSource:
+    """Give who counts live traffic; nobody is asked before somebody wants to know. ``folder`` is for what it keeps."""
+    given = settings.monitoring
+    if given.prometheus_url:
+        return PrometheusTraffic(PrometheusApi(given.prometheus_url, given.token_file), poll=given.poll)
+    return ScrapedTraffic(roots, poll=given.poll, folder=folder)
+
+
+def _local_roots(servers: LocalServers) -> Roots:
+    """Give the one server of this machine, whatever the model is; none where it does not live."""
+
+    def find(_name: str) -> list[str]:
+        url = servers.url()
+        return [url] if url else []
+
+    return find
+
+
 def build(settings: Settings) -> App:
     """Put everything together; touches nothing yet but the mirror's folder."""
     git = repository(settings)
+    servers = LocalServers(
+        settings.state, settings.store, command=settings.server_command, host=settings.host,
+        port=settings.port, environment=settings.signing.for_servers,
+    )  # fmt: skip
     return App(
         settings=settings,
         store=store(settings),
         repository=git,
         forge=forges.forge(settings),
         jobs=jobs(settings),
-        servers=LocalServers(
-            settings.state, settings.store, command=settings.server_command, host=settings.host,
-            port=settings.port, environment=settings.signing.for_servers,
-        ),
+        servers=servers,
         source=GitSource(git, prefix=settings.prefix),
         data=data(settings),
         registry=MlflowRegistry(settings.tracking.access, time.monotonic, look=settings.tracking.poll),
+        traffic=traffic(settings, _local_roots(servers), settings.state / "traffic"),
     )  # fmt: skip

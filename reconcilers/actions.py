@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from specs.facts import Registration, Rejected, ServingTarget
+from specs.facts import Rejected, ServingTarget
 from specs.placement import Placement
+from specs.registry_facts import Registration
 from specs.workorders import AnyOrder
 
 

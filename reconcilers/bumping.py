@@ -6,13 +6,15 @@ import json
 from dataclasses import replace
 
 from reconcilers import data_page, jobs, orders
+from reconcilers.asking import held_back, is_on_its_way, unanswered
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.data_steps import Flaw, flaw_of, invalid
-from reconcilers.drafts import Draft, Edit
+from reconcilers.drafts import Draft, Edit, key_of
 from reconcilers.observed import FOLLOWED, NewerData
 from reconcilers.pinning import INTENT, answered, content, edits
 from reconcilers.proposals import plan_proposal
 from specs.digests import digest_of
+from specs.facts import PullState
 from specs.names import data_evidence_dir
 from specs.status import ConditionType as Type
 from specs.status import Reason
@@ -26,7 +28,7 @@ def plan_newer_data(ctx: Context, steps: tuple[Step, ...]) -> Step | None:
     Nothing that comes of it is an error of the model: what serves was trained on the pinned version.
     """
     ready = any(step.type is Type.DATA_READY and step.verdict is Verdict.DONE for step in steps)
-    if ctx.spec.follows is None or not ready or any(step.reason is Reason.FALLBACK for step in steps):
+    if not ready or any(step.reason is Reason.FALLBACK for step in steps) or not _is_asked(ctx, steps):
         return None
     trouble, newer = ctx.observed.troubles.get(FOLLOWED), ctx.observed.newer
     if trouble is not None:
@@ -41,9 +43,26 @@ def plan_newer_data(ctx: Context, steps: tuple[Step, ...]) -> Step | None:
         text = f"{name} has the same pictures and labels"
         return Step(Type.DATA_CURRENT, Verdict.DONE, Reason.DATA_NEWEST, text, answered(ctx))
     step = jobs.work(ctx, Type.DATA_CURRENT, Reason.DATA_NEWER, orders.newer(ctx))
-    step = step or plan_proposal(ctx, _draft(ctx, newer))
+    step = step or _held_back(ctx, newer) or plan_proposal(ctx, _draft(ctx, newer))
     verdict = Verdict.REST if step.verdict is Verdict.STOP else step.verdict
     return replace(step, type=Type.DATA_CURRENT, verdict=verdict, message=f"{name}: {step.message}")
+
+
+def _is_asked(ctx: Context, steps: tuple[Step, ...]) -> bool:
+    """Whether anybody wants to know: who follows the data always does, a trigger when it has a cause."""
+    if ctx.spec.follows is not None:
+        return True
+    return ctx.spec.newer_from is not None and not is_on_its_way(steps) and bool(unanswered(ctx))
+
+
+def _held_back(ctx: Context, newer: NewerData) -> Step | None:
+    """Wait for more labels, or until some time went by, unless this very version is asked about already."""
+    draft = _draft(ctx, newer)
+    key = key_of(ctx, INTENT, draft.content)[:12]
+    if any(each.key == key and each.pull.state is PullState.OPEN for each in ctx.observed.proposals):
+        return None
+    found = newer.difference
+    return held_back(ctx, Type.DATA_CURRENT, found.added + found.relabelled if found is not None else None)
 
 
 def _rest(reason: Reason, message: str) -> Step:

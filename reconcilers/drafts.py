@@ -57,6 +57,8 @@ class Draft:
     """Whether the forge is to be asked to merge it by itself, as soon as its own rules allow."""
     instead: str = "change the inputs"
     """What else a person can do who said no."""
+    told: str = ""
+    """More for people, as it was when this was written: nothing is written anew because it is otherwise by now."""
 
 
 def key_of(ctx: Context, intent: str, content: object) -> str:
@@ -80,10 +82,11 @@ def build(ctx: Context, draft: Draft, key: str) -> Proposal:
     trailers = (("Trunkline-Model", str(ctx.key)), ("Trunkline-Intent", draft.intent), *edit.trailers)
     lines = "\n".join(f"{name}: {plain(value)}" for name, value in (*trailers, ("Trunkline-Key", key)))
     title = plain(draft.title)
+    words = (draft.body.rstrip(), draft.told.rstrip(), marker(draft, key))
     return Proposal(
         intent=draft.intent, key=key, branch=proposal_branch(draft.intent, *ctx.key, key),
         path=ctx.observed.source.path, field=draft.field, value=edit.value, title=title,
-        body=f"{draft.body.rstrip()}\n\n{marker(draft, key)}\n", message=f"{title}\n\n{lines}\n",
+        body="\n\n".join(part for part in words if part) + "\n", message=f"{title}\n\n{lines}\n",
         files=edit.files, blobs=edit.blobs, also=edit.also,
     )  # fmt: skip
 

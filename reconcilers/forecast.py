@@ -19,6 +19,7 @@ from specs.digests import digest_of, short
 from specs.experiment_records import TuningRecord
 from specs.facts import ServingState
 from specs.modelspec import ModelKey, Spec, Task
+from specs.profile_records import ProfileRecord
 from specs.records import ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord, RunRecord
 from specs.status import ConditionType as Type
 from specs.workorders import (
@@ -27,6 +28,7 @@ from specs.workorders import (
     EvaluateOrder,
     ExportOrder,
     ImportOrder,
+    ProfileOrder,
     TrainOrder,
     TuneOrder,
     ValidateOrder,
@@ -62,9 +64,9 @@ def forecast(
     """Say what reconciling ``spec`` in this world leads to, up to the question that only measuring answers.
 
     ``again`` chooses the words: what a model had before is done *again* (retrains, re-exports). Jobs go well, what is
-    fetched is as expected; newer data, and what a search found, are questions of their own. Open proposals are left
-    out, since what is being asked about may be one of them. ``blind`` is for a world that is imagined altogether: then
-    no number is known, and every gate is a question.
+    fetched is as expected; newer data, what a search found, and what live traffic or a schedule asks for are questions
+    of their own. Open proposals are left out, since what is being asked about may be one of them. ``blind`` is for a
+    world that is imagined altogether: then no number is known, and every gate is a question.
     """
     spec = untracked(spec)
     effects: list[str] = []
@@ -73,6 +75,7 @@ def forecast(
         observed, jobs={}, proposals=decided_before, branches={}, leftovers={}, crowd=Crowd(), newer=None,
         tuning=observed.tuning.model_copy(update={"best": None}) if observed.tuning else None,
         resolved={**dict(_pinned(spec)), **observed.resolved},
+        watched=None, readings={}, signals=(), schedule_due=None,
     )  # fmt: skip
     imagined, judged = blind, bool(spec.gates) or any(export.parity for export in spec.exports)
     stopped = ""
@@ -86,14 +89,14 @@ def forecast(
             return Forecast(_told(effects), (), stopped, spec.suspend)
         if asked:
             effects.append("then the gates decide whether a release is proposed")
-            effects += [_phrase(a, spec, again=again) for a in decided.intended if _searches(a)]
+            effects += [_phrase(a, spec, again=again) for a in decided.intended if _is_beside(a)]
             return Forecast(_told(effects), _gate_lines(spec), stopped, spec.suspend)
         for action in decided.intended:
             effects.append(_phrase(action, spec, again=again))
             world = assume(world, action)
             if isinstance(action, StartJob) and isinstance(action.order, ImportOrder):
                 spec = without_expectations(spec)
-        made = [action for action in decided.intended if isinstance(action, StartJob) and not _searches(action)]
+        made = [action for action in decided.intended if isinstance(action, StartJob) and not _is_beside(action)]
         imagined = imagined or bool(made)
         if not decided.intended or any(isinstance(action, Propose) for action in decided.intended):
             break
@@ -157,12 +160,15 @@ def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
         return "fetches the data"
     if isinstance(order, TuneOrder):
         return "searches for better training arguments"
+    if isinstance(order, ProfileOrder) and spec.monitoring is not None:
+        count = len(spec.monitoring.signals)
+        return f"watches {count} signal{'s' if count > 1 else ''} of live traffic"
     return _MEASURES if isinstance(order, (EvaluateOrder, CompareOrder)) else ""
 
 
-def _searches(action: Action) -> bool:
-    """Whether it is a search, which changes nothing about the candidate."""
-    return isinstance(action, StartJob) and isinstance(action.order, TuneOrder)
+def _is_beside(action: Action) -> bool:
+    """Whether it is a job that changes nothing about the candidate."""
+    return isinstance(action, StartJob) and isinstance(action.order, TuneOrder | ProfileOrder)
 
 
 def assume(world: Observed, action: Action) -> Observed:
@@ -206,6 +212,8 @@ def _assume_job(world: Observed, order: AnyOrder) -> Observed:
             metric=order.tuning.objective.metric,
         )  # fmt: skip
         return replace(world, tuning=nothing)
+    if isinstance(order, ProfileOrder):
+        return replace(world, profile=ProfileRecord(file=order.file, golden=order.golden, task=order.task))
     if not isinstance(order, CompareOrder):
         return world  # what those find out decides nothing here
     comparison = ComparisonRecord(

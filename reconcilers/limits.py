@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from reconcilers.causes import causes_in
 from specs.errors import Transient
 from specs.facts import PullRequest, PullState
-from specs.names import parse_branch
+from specs.names import parse_branch, parse_episode
 
 HOUR = 3600.0
 UNSEEN = 300.0
@@ -38,6 +39,8 @@ class Crowd:
     open: int = 0
     newest: tuple[int, ...] = ()
     """When the newest ``max_per_hour`` of them were opened, Unix seconds, oldest first."""
+    because: tuple[tuple[str, str], ...] = ()
+    """(name of a signal, ``namespace.name`` of a model) where an open one says that this signal made us ask."""
 
     def full(self, now: float, more: int = 0) -> tuple[str, float] | None:
         """Say why another one has to wait, and how many seconds if that is known (else 0); None where there is room.
@@ -77,7 +80,9 @@ class Allowance:
         opened = {pull.branch for pull in counted if pull.state is PullState.OPEN}
         most = self.limits.max_per_hour if self.limits else 0
         newest = tuple(sorted(pull.opened for pull in counted)[-most:]) if most else ()
-        self._crowd = Crowd(self.limits, sum(pull.state is PullState.OPEN for pull in counted), newest)
+        self._crowd = Crowd(
+            self.limits, sum(pull.state is PullState.OPEN for pull in counted), newest, tuple(sorted(_because(counted)))
+        )
         for branch in opened:
             self._taken.pop(branch, None)
         return self._crowd
@@ -103,3 +108,12 @@ class Allowance:
 def _counts(pull: PullRequest) -> bool:
     parsed = parse_branch(pull.branch)
     return parsed is not None and parsed[0] not in EXEMPT
+
+
+def _because(pulls: Sequence[PullRequest]) -> set[tuple[str, str]]:
+    found = set()
+    for pull in pulls:
+        parsed, named = parse_branch(pull.branch), [parse_episode(cause) for cause in causes_in(pull.body)]
+        if parsed is not None and pull.state is PullState.OPEN:
+            found |= {(each[0], f"{parsed[1]}.{parsed[2]}") for each in named if each is not None}
+    return found

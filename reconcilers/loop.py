@@ -71,7 +71,7 @@ class Reconciler:
         try:
             spec = self._spec(source)
             source = self.ports.vetting.vet(source, previous)
-            observed = self.observer.observe(source, spec, shared)
+            observed = self.observer.observe(source, spec, shared, previous, now)
         except Objection as error:
             return Result(refused_status(error, previous, stamp))
         except TrunklineError as error:

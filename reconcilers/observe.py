@@ -10,6 +10,7 @@ from reconcilers.context import Context
 from reconcilers.limits import Allowance, Crowd, Limits
 from reconcilers.observed import Observed
 from reconcilers.observing_data import DataObserver
+from reconcilers.observing_traffic import TrafficObserver
 from reconcilers.progress import reported
 from reconcilers.records import CACHE_SIZE, Records
 from reconcilers.world import Ports
@@ -29,7 +30,10 @@ from specs.records import (
     export_key,
     run_key,
 )  # fmt: skip
+from specs.status import ModelStatus
 from specs.workorders import export_digest, tuning_digest
+
+_NOTHING = ModelStatus()
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Observer:
         self._allowance = Allowance(limits)
         self._records = Records(ports.store, remembered)
         self._data = DataObserver(self._records, ports.data)
+        self.traffic = TrafficObserver(self._records, ports.traffic, ports.calendar, remembered)
         self._store = ports.store
         self._repository = ports.repository
         self._forge = ports.forge
@@ -78,8 +83,10 @@ class Observer:
         every = {key: tuple(found) for key, found in pulls.items()}
         return Shared(head, every, branches, self._allowance.looked(listed), self._allowance)
 
-    def observe(self, source: SourcedSpec, spec: Spec, shared: Shared) -> Observed:
-        """Give the snapshot for one model."""
+    def observe(
+        self, source: SourcedSpec, spec: Spec, shared: Shared, previous: ModelStatus = _NOTHING, now: float = 0.0
+    ) -> Observed:
+        """Give the snapshot for one model. ``previous`` is its last status; ``now`` is Unix time, for schedules."""
         key = source.key
         branches = shared.branches.get(key, {})
         proposals = self._proposals(source.branch, shared.pulls.get(key, ()), branches, shared.head)
@@ -99,6 +106,7 @@ class Observer:
         observed = self._data.look(spec, observed)
         observed = self._measurements(key, spec, observed)
         observed = self._mirrors(Context(key, spec, observed, 0.0))
+        observed = self.traffic.look(Context(key, spec, observed, 0.0), previous, now)
         states = {o.job: self._jobs.state(o) for o in orders.missing(Context(key, spec, observed, 0.0))}
         jobs = {name: state for name, state in states.items() if state is not None}
         return replace(observed, jobs=jobs, progress=reported(self._store, jobs.values()))

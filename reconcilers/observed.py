@@ -10,7 +10,7 @@ from reconcilers.limits import Crowd
 from specs.data import Source
 from specs.data_records import DifferenceRecord, ImportRecord, ValidationRecord
 from specs.experiment_records import TrackRecord, TuningRecord
-from specs.facts import JobState, ProposalState, Registered, ServingState, SourcedSpec
+from specs.facts import JobState, ProposalState, ServingState, SourcedSpec
 from specs.profile_records import ProfileRecord
 from specs.records import (
     ArtifactRecord,
@@ -21,11 +21,14 @@ from specs.records import (
     Progress,
     RunRecord,
 )
+from specs.registry_facts import Registered
 from specs.status import Reason, SignalStatus
 from specs.traffic import Watched
 
 FOLLOWED = "spec.triggers.onData"
 """Under this name stands why nobody knows the newest version."""
+SCHEDULE = "spec.triggers.schedule"
+"""Under this name stands why nobody knows when that is due."""
 
 
 @dataclass(frozen=True)
@@ -134,16 +137,20 @@ class Observed:
     serving: ServingState | None = None
     profile: ProfileRecord | None = None
     """Of the released export on golden."""
+    profile_before: ProfileRecord | None = None
+    """Likewise, of the release before."""
     watched: Watched | None = None
     """Live traffic of what serves; None where nobody looks, or nothing is known yet."""
     watches: bool = False
     """Whether anybody looks."""
     readings: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
     """Signal to its value in each window that is known, oldest first. Computed once a window, not in every plan."""
+    signals: tuple[SignalStatus, ...] = ()
+    """How each signal stands, in the order of the spec: what ``episodes`` makes of the readings."""
     signals_before: tuple[SignalStatus, ...] = ()
     """What the last status said: a cache, by which a long episode keeps its name."""
     live_gate_before: str = ""
-    """Likewise: the release that passed its live gate, ``v7``; empty where none did, or nobody remembers."""
+    """Likewise: the sentence about the release that passed its live gate, ``v7 passed …``; empty where none did."""
     schedule_due: float | None = None
     """When ``spec.triggers.schedule`` was due last, Unix time; None where there is none."""
     proposals: tuple[ProposalState, ...] = ()

@@ -106,7 +106,7 @@ class DataObserver:
 
     def _newer(self, ctx: Context) -> Observed:
         """Add the newest version of the training data, where it is another one than git names."""
-        observed, follow = ctx.observed, ctx.spec.follows
+        observed, follow = ctx.observed, ctx.spec.newer_from
         if follow is None or self._sources is None:
             return observed
         source = ctx.spec.data.train

@@ -17,6 +17,7 @@ from specs.workorders import (
     EvaluateOrder,
     ExportOrder,
     ImportOrder,
+    ProfileOrder,
     TrackOrder,
     ValidateOrder,
     train_order,
@@ -188,8 +189,21 @@ def tracking(ctx: Context) -> Iterator[TrackOrder]:
         )  # fmt: skip
 
 
+def profile(ctx: Context) -> Iterator[ProfileOrder]:
+    """Give the counting of what the released export does on golden, unless its record is there, or nobody watches."""
+    release, serving, golden = ctx.spec.release, ctx.spec.serving, ctx.golden
+    if ctx.spec.monitoring is None or release is None or serving is None or golden is None:
+        return
+    artifact = ctx.observed.artifacts.get(release.exports.get(serving.export, ""))
+    if artifact is not None and ctx.observed.profile is None:
+        yield ProfileOrder(
+            model=str(ctx.key), commit=ctx.observed.source.changed.sha, file=artifact.file, format=artifact.format,
+            task=ctx.spec.task, golden=golden,
+        )  # fmt: skip
+
+
 def missing(ctx: Context) -> tuple[AnyOrder, ...]:
     """Give every order that some step could start now."""
     data = (*lookups(ctx), *imports(ctx), *validation(ctx))
     line = (*training(ctx), *evaluations(ctx), *exports(ctx))
-    return (*data, *line, *newer(ctx), *tuning(ctx), *tracking(ctx))
+    return (*data, *line, *newer(ctx), *tuning(ctx), *tracking(ctx), *profile(ctx))

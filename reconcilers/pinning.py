@@ -45,7 +45,7 @@ def plan_pins(ctx: Context) -> Step | None:
 
 def settled_pins(ctx: Context) -> tuple[Action, ...]:
     """Close what was asked about data where nothing is to be asked any more: all is pinned, and nobody follows."""
-    return () if ctx.spec.follows is not None else answered(ctx)
+    return () if ctx.spec.newer_from is not None else answered(ctx)
 
 
 def answered(ctx: Context) -> tuple[Action, ...]:

@@ -13,17 +13,19 @@ from reconcilers.actions import Action, DeleteBranch, Propose
 from reconcilers.bumping import plan_newer_data
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.data_steps import plan_data
+from reconcilers.live_gate import judge, plan_live_gate
 from reconcilers.markdown import escape
 from reconcilers.observed import Observed
 from reconcilers.promotion import INTENT as PROMOTE
 from reconcilers.promotion import plan_promotion
 from reconcilers.proposals import rejected_branches, stale
-from reconcilers.rollout import over, plan_rollback, plan_rollout
+from reconcilers.rollback import over, plan_rollback
+from reconcilers.rollout import plan_behind, plan_rollout
 from reconcilers.steps import plan_evaluation, plan_exports, plan_gates, plan_training
 from reconcilers.tracking import plan_tracking
 from reconcilers.triggers import plan_triggers
 from reconcilers.tuning import plan_tuning
-from reconcilers.vetting import told
+from reconcilers.vetting import told as origin
 from reconcilers.watching import plan_watching
 from specs.modelspec import ModelKey, Spec
 from specs.status import ConditionType as Type
@@ -36,7 +38,10 @@ LINE = (plan_data, plan_training, plan_evaluation, plan_exports, plan_gates, pla
 ASIDES: tuple[Callable[[Context, tuple[Step, ...]], Step | None], ...] = (
     plan_watching, plan_newer_data, plan_triggers, plan_tuning, plan_tracking,
 )  # fmt: skip
-"""What goes on beside the line, once it has got as far as it gets; None where there is nothing to say about it."""
+"""What goes on beside the line, once it has got as far as it gets; None where there is nothing to say about it.
+
+Each sees what those before it said.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,18 +77,23 @@ def plan(key: ModelKey, spec: Spec, observed: Observed, now: float) -> Plan:
     if not observed.verified:
         text = "this spec is not in the history of the tracked branch; nothing is done about it"
         return Plan((Step(Type.SOURCE_VERIFIED, Verdict.STOP, Reason.NOT_IN_GIT, text),))
-    verified = Step(Type.SOURCE_VERIFIED, Verdict.DONE, Reason.IN_GIT, told(observed.source))
-    rollout = plan_rollout(ctx)
-    rollback = plan_rollback(ctx, rollout)
+    verified = Step(Type.SOURCE_VERIFIED, Verdict.DONE, Reason.IN_GIT, origin(observed.source))
+    gate = judge(ctx)
+    rollout = plan_rollout(ctx, gate)
+    rollback = plan_rollback(ctx, rollout, gate)
     rollout = replace(rollout, actions=(*rollout.actions, *over(ctx, rollout)))
+    told = (step for step in (plan_live_gate(ctx, gate), plan_behind(rollout)) if step is not None)
+    steps = (verified, rollout, *told)
     line = run_line(ctx)
     if rollback is None:
-        steps = (verified, rollout, *line)
+        steps += line
     elif rollback.reason in _ANSWERED:
-        steps = (verified, rollout, rollback, *line)
+        steps += (rollback, *line)
     else:  # one question at a time
-        steps = (verified, rollout, *(step for step in line if step.type is not Type.PROPOSED), rollback)
-    steps += tuple(step for ask in ASIDES if (step := ask(ctx, steps)) is not None)
+        steps += (*(step for step in line if step.type is not Type.PROPOSED), rollback)
+    for ask in ASIDES:
+        step = ask(ctx, steps)
+        steps += (step,) if step is not None else ()
     return Plan(_with_sweep(ctx, steps), suspended=spec.suspend)
 
 

@@ -18,8 +18,6 @@ from specs.facts import (
     Commit,
     JobState,
     PullRequest,
-    Registered,
-    Registration,
     Rejected,
     ServingState,
     ServingTarget,
@@ -29,6 +27,7 @@ from specs.facts import (
 from specs.modelspec import ModelKey
 from specs.monitoring import OnData
 from specs.placement import Placement
+from specs.registry_facts import Registered, Registration
 from specs.traffic import Watch, Watched
 from specs.workorders import AnyOrder
 
@@ -210,7 +209,13 @@ class Calendar(Protocol):
     """Knows cron lines."""
 
     def last(self, schedule: str, now: float) -> float:
-        """Give the last moment at or before ``now`` that a cron line names. Unix time, seconds; the line is in UTC."""
+        """Give the last moment at or before ``now`` that a cron line names. Unix time, seconds; the line is in UTC.
+
+        Stalled ``ScheduleInvalid`` with a sentence where it is no cron line, or names no moment.
+        """
+
+    def next(self, schedule: str, now: float) -> float:
+        """Give the first moment after ``now`` that it names; Stalled likewise."""
 
 
 class ModelRegistry(Protocol):

@@ -14,7 +14,7 @@ from specs.errors import UnsafeEdit
 from specs.facts import PullRequest
 from specs.manifest import edit, prove, prove_rewritten
 from specs.modelspec import ModelKey
-from specs.names import data_evidence_root, evidence_dir, tuning_dir
+from specs.names import data_evidence_root, evidence_dir, signals_dir, tuning_dir
 from specs.past import MERGED_BY, Step, email, pull_claim
 from specs.workorders import tuning_digest
 
@@ -88,7 +88,9 @@ def _allowed(moment: Moment | None, intent: str) -> tuple[str, ...]:
     data = [f"{data_evidence_root(*moment.key)}/"] if intent in ("bump-data", "") else []
     search = tuning_digest(moment.key, moment.after.spec)
     tuned = [f"{tuning_dir(*moment.key, search)}/"] if search and intent in ("tune", "") else []
-    return (moment.after.path, *released, *data, *tuned)
+    nonce = moment.after.spec.training.nonce
+    asked = [f"{signals_dir(*moment.key, nonce)}/"] if nonce and intent in ("retrain", "") else []
+    return (moment.after.path, *released, *data, *tuned, *asked)
 
 
 def _within(path: str, allowed: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from specs.data_records import (
 from specs.digests import digest_bytes
 from specs.errors import Stalled
 from specs.experiment_records import TuningRecord, tuning_key
+from specs.profile_records import ProfileRecord, profile_key
 from specs.records import (
     ArtifactRecord,
     ComparisonRecord,
@@ -125,6 +126,8 @@ def _flaw(key: str, record: Record) -> str:
             own = difference_key(record.before, record.after)
         case TuningRecord():
             own = tuning_key(record.tuning_digest)
+        case ProfileRecord():
+            own = profile_key(record.file, record.golden)
         case _:
             pass
     if own != key:

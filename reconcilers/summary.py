@@ -47,6 +47,7 @@ def summarize(ctx: Context, plan: Plan, troubles: Sequence[Trouble], previous: M
         ],
         jobs=running,
         progress=told(said, spec.task, previous.progress),
+        signals=list(observed.signals),
         summary=_line(_headline(plan, troubles)),
         conditions=_stamped(found, previous, now),
     )
@@ -94,11 +95,15 @@ def _serving(state: ServingState) -> ServingStatus:
 _OVERALL = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
 
 
+_UNDECIDED = (Reason.BAKING, Reason.BAKE_INCONCLUSIVE)
+"""Neither yes nor no."""
+
+
 def _condition(step: Step) -> Condition:
-    return Condition(
-        type=step.type, status="True" if step.verdict is Verdict.DONE else "False", reason=step.reason,
-        message=_cut(step.message),
-    )  # fmt: skip
+    status: Literal["True", "False", "Unknown"] = "True" if step.verdict is Verdict.DONE else "False"
+    if step.reason in _UNDECIDED:
+        status = "Unknown"
+    return Condition(type=step.type, status=status, reason=step.reason, message=_cut(step.message))
 
 
 def _cut(text: str) -> str:

@@ -13,8 +13,9 @@ from reconcilers.actions import Action, Register, StartJob
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.jobs import FIRST_BACKOFF, placement_of
 from specs.digests import short
-from specs.facts import JobPhase, JobState, Registration
+from specs.facts import JobPhase, JobState
 from specs.names import serving_name
+from specs.registry_facts import Registration
 from specs.status import ConditionType as Type
 from specs.status import Reason
 from specs.workorders import TrackOrder

@@ -10,14 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from reconcilers import jobs, orders, tuning_page
-from reconcilers.actions import Propose
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.drafts import Draft, Edit
-from reconcilers.proposals import DEFAULT_MAX_OPEN, applied, plan_proposal, stale
+from reconcilers.proposals import applied, plan_proposal, stale
+from reconcilers.turns import wait_for_turn
 from specs.base import Args, Scalar
 from specs.digests import canonical
 from specs.experiment_records import TuningRecord
-from specs.facts import PullState
 from specs.names import tuning_dir
 from specs.status import ConditionType as Type
 from specs.status import Reason
@@ -78,9 +77,9 @@ def _answer(ctx: Context, record: TuningRecord, steps: tuple[Step, ...]) -> Step
         text = _nothing_better(record) if not is_better(ctx, record) else tuning_page.in_short(record)
         arrived = applied(ctx, INTENT, content(record), otherwise=_OTHER)
         return Step(Type.TUNED, Verdict.DONE, Reason.TUNED, text, arrived)
-    turn = _waits_its_turn(ctx, steps)
+    turn = wait_for_turn(ctx, Type.TUNED, INTENT, steps)
     if turn is not None:
-        return turn
+        return replace(turn, message=f"a better set of arguments was found; {turn.message}")
     step = plan_proposal(ctx, draft(ctx, record, found))
     verdict = Verdict.REST if step.verdict is Verdict.STOP else step.verdict
     return replace(step, type=Type.TUNED, verdict=verdict)
@@ -118,22 +117,6 @@ def in_force(ctx: Context, record: TuningRecord, name: str) -> Scalar | list[Sca
     first = record.baseline
     told = first is not None and name in first.args and name not in record.inputs.get("args", {})
     return first.args[name] if told and first is not None else None
-
-
-def _waits_its_turn(ctx: Context, steps: tuple[Step, ...]) -> Step | None:
-    """Keep to ``policy.maxOpenProposals``, over all intents: people are asked about a release before a search."""
-    opened = [p for p in ctx.observed.proposals if p.pull.state is PullState.OPEN]
-    if any(p.intent == INTENT for p in opened):
-        return None
-    asking = [a.proposal.intent for step in steps for a in step.actions if isinstance(a, Propose) and a.number is None]
-    names = [f"pull request #{p.pull.number} ({p.intent})" for p in opened]
-    names += [f"the proposal to {intent}, which is being opened" for intent in asking]
-    policy = ctx.spec.policy
-    if len(names) < ((policy.max_open_proposals if policy else None) or DEFAULT_MAX_OPEN):
-        return None
-    text = f"a better set of arguments was found; it is proposed after {', '.join(names)} is merged or closed"
-    theirs = any(p.theirs for p in opened)
-    return Step(Type.TUNED, Verdict.REST if theirs else Verdict.WAIT, Reason.TOO_MANY_PROPOSALS, text)
 
 
 def draft(ctx: Context, record: TuningRecord, found: Args) -> Draft:

@@ -24,6 +24,7 @@ from specs.manifest import decode, find, parse, prove, prove_rewritten
 from specs.modelspec import ModelKey, Spec
 from specs.names import evidence_dir, parse_branch
 from specs.release import Release
+from specs.signal_claims import signal_evidence_flaw
 from specs.tuning_claims import tuning_evidence_flaw
 
 Read = Callable[[str], bytes]
@@ -143,7 +144,12 @@ def _flaw_of_search(key: ModelKey, old: Spec, new: Spec, evidence: list[FileChan
     return tuning_evidence_flaw(key, new, changed, evidence, read)
 
 
-_FLAWS = {"bump-data": _flaw_of_data, "tune": _flaw_of_search}
+def _flaw_of_signals(key: ModelKey, old: Spec, new: Spec, evidence: list[FileChange], read: Read) -> str:
+    del old
+    return signal_evidence_flaw(key, new.training.nonce, evidence, read)
+
+
+_FLAWS = {"bump-data": _flaw_of_data, "tune": _flaw_of_search, "retrain": _flaw_of_signals}
 """What is wrong with evidence that is not a release's, by intent."""
 
 

@@ -13,10 +13,12 @@ _BASE = "only base models in the store (store://NAME) are read yet"
 _NO_VERSIONS = "an address has no versions to follow; dvc and platform have"
 _GATELESS = "WhenGatesPass needs at least one gate in spec.gates; until then only a rollback is merged by the forge"
 
+_NO_PICTURES = "without spec.serving no picture ever comes"
+_UNREADABLE = "what a model of this task finds cannot be read by the server yet, so it keeps no pictures"
+
 _FIELDS = (
     "training.backend",
     "exports[].buildOn", "serving.backend", "serving.strategy",
-    "monitoring", "triggers.onSignal", "triggers.schedule", "triggers.require", "triggers.cooldown", "labelling",
 )  # fmt: skip
 """Fields in YAML names; ``[]`` is every item of a list."""
 
@@ -48,7 +50,15 @@ def _gateless(spec: Spec) -> list[str]:
     return [] if spec.gates or not wanted else [f"spec.policy.autoMerge: {_GATELESS}"]
 
 
-_RULES: tuple[Callable[[Spec], list[str]], ...] = (_base, _no_versions, _gateless)
+def _no_pictures(spec: Spec) -> list[str]:
+    if spec.labelling is None:
+        return []
+    if spec.serving is None:
+        return [f"spec.labelling: {_NO_PICTURES}"]
+    return [] if spec.task in ("classify", "detect") else [f"spec.labelling: {_UNREADABLE}"]
+
+
+_RULES: tuple[Callable[[Spec], list[str]], ...] = (_base, _no_versions, _gateless, _no_pictures)
 """What the table of fields cannot say."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from specs.modelspec import API_VERSION, KIND, Spec
+from specs.monitoring import FLOORS, MEANT
 from specs.status import ModelStatus
 
 Schema = dict[str, Any]
@@ -38,10 +39,26 @@ def _exactly_one(*fields: str) -> list[dict[str, str]]:
     return [{"rule": rule, "message": f"give exactly one of {', '.join(fields)}"}]
 
 
+def _meant(field: str, types: tuple[str, ...]) -> dict[str, str]:
+    rule = f"!{_GIVEN.format(f'self.{field}')} || self.type in {list(types)}"
+    return {"rule": rule, "message": f"{field} means something for {', '.join(types)} only"}
+
+
 _EXPORT_NAMED = "self.exports.exists(export, export.name == {})"
 _RULES: dict[str, list[dict[str, str]]] = {
     "Source": _exactly_one("uri", "dvc", "platform"),
     "Gate": _exactly_one("min", "max", "maxRegression"),
+    "Signal": [
+        *(_meant(field, types) for field, types in MEANT.items() if field != "max"),  # has two types, so none in CEL
+        {
+            "rule": f"self.type != 'Input' || {_GIVEN.format('self.feature')}",
+            "message": "Input needs a feature: brightness, contrast, sharpness or size",
+        },
+        {
+            "rule": f"!(self.type in {list(FLOORS)}) || {_GIVEN.format('self.min')}",
+            "message": f"{' and '.join(FLOORS)} need min",
+        },
+    ],
     "Spec": [
         {
             "rule": f"!{_GIVEN.format('self.serving')} || {_EXPORT_NAMED.format('self.serving.export')}",

@@ -77,6 +77,11 @@ class Spec(Section):
         if quality and self.data.golden is None:
             msg = f"gates {', '.join(quality)} measure quality, which needs spec.data.golden"
             raise ValueError(msg)
+        unwatched = [name for name in self.triggers.named if name not in signals] if self.triggers else []
+        if unwatched:
+            there = f"has {', '.join(signals)}" if signals else "is not there"
+            msg = f"triggers.onSignal: no signal is named {', '.join(unwatched)}; spec.monitoring.signals {there}"
+            raise ValueError(msg)
         return self
 
     def inputs(self) -> dict[str, Any]:
@@ -112,6 +117,14 @@ class Spec(Section):
         if not wanted or self.data.train.digest is None or self.data.train.kind == "uri":
             return None
         return wanted if isinstance(wanted, OnData) else OnData()
+
+    @property
+    def newer_from(self) -> OnData | None:
+        """Likewise, where a signal or a schedule may ask for newer data as well."""
+        wanted = self.triggers
+        if wanted is None or wanted.on_data or not (wanted.on_signal or wanted.schedule):
+            return self.follows
+        return self.model_copy(update={"triggers": wanted.model_copy(update={"on_data": True})}).follows
 
     @property
     def image_size(self) -> int | list[int] | None:

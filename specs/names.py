@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
-from specs.digests import hex_of
+from specs.digests import digest_of, hex_of
 
 BRANCH_PREFIX = "trunkline/"
 INTENTS = ("promote", "retrain", "bump-data", "tune", "rollback")
@@ -74,3 +75,43 @@ def model_of_serving_name(served: str) -> tuple[str, str]:
 def serving_name(namespace: str, name: str) -> str:
     """Name of the model at the server: clients of the default namespace need not say so."""
     return name if namespace == "default" else f"{namespace}.{name}"
+
+
+_MOMENT = "%Y%m%dT%H%M%SZ"
+_EPISODE = re.compile(r"([a-z0-9-]+)-v([0-9]+)-([0-9]{8}T[0-9]{6}Z)")
+_NONCE_LENGTH = 64
+
+
+def moment_name(when: float) -> str:
+    """Write a moment (Unix time, seconds) as names have it: ``20261126T100000Z``."""
+    return datetime.fromtimestamp(when, UTC).strftime(_MOMENT)
+
+
+def episode_name(signal: str, version: int, start: float) -> str:
+    """Name a time in which a signal fires: signal, release, and the start of its first failing window (Unix time)."""
+    return f"{signal}-v{version}-{moment_name(start)}"
+
+
+def parse_episode(name: str) -> tuple[str, int, float] | None:
+    """Give (signal, version, start in Unix time) of an episode's name; None for any other text."""
+    match = _EPISODE.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        start = datetime.strptime(match[3], _MOMENT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return match[1], int(match[2]), start.timestamp()
+
+
+def nonce_name(cause: str) -> str:
+    """Give the nonce that stands for a cause: its name, cut where that is too long, but never to another's."""
+    if len(cause) <= _NONCE_LENGTH:
+        return cause
+    ending = f"-{hex_of(digest_of(cause))[:12]}"
+    return cause[: _NONCE_LENGTH - len(ending)] + ending
+
+
+def signals_dir(namespace: str, name: str, nonce: str) -> str:
+    """Folder in the repository that holds what asked for a retraining, which the nonce names."""
+    return f"evidence/{namespace}.{name}/signals/{nonce}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -77,7 +77,11 @@ class ServerOptions(BaseModel):
     standby: float = 0.0
     """Seconds for which the version before stays loaded, so that going back to it takes no time."""
 
+    def plain(self) -> dict[str, Any]:
+        """Give them as plain JSON values, as a server is told."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
     @property
     def digest(self) -> str:
-        """Name the options; the defaults have a name too."""
-        return digest_of(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+        """Name the options; the defaults have a name too. A server names what it was told, word for word."""
+        return digest_of(self.plain())

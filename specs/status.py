@@ -83,6 +83,7 @@ class Reason(StrEnum):
     TRIGGER_WAITS = "TriggerWaits"
     LABELS_WANTED = "LabelsWanted"
     COOLING_DOWN = "CoolingDown"
+    SCHEDULE_INVALID = "ScheduleInvalid"
     BAKING = "Baking"
     BAKE_INCONCLUSIVE = "BakeInconclusive"
     LIVE_GATE_PASSED = "LiveGatePassed"

@@ -132,6 +132,31 @@ class Traffic:
             _sums(self.outcomes, other.outcomes), _sums(self.truth, other.truth),
         )  # fmt: skip
 
+    def since(self, before: Traffic) -> Traffic | None:
+        """Give what was counted after ``before``; None where a count is smaller now: counting began anew.
+
+        Both must have been counted from the same moment on.
+        """
+        grown = tuple(
+            _grown(mine, old)
+            for mine, old in (
+                (self.pictures, before.pictures), (self.classes, before.classes), (self.stages, before.stages),
+            )
+        )  # fmt: skip
+        (outcomes, truth) = (
+            _grown_sums(mine, old) for mine, old in ((self.outcomes, before.outcomes), (self.truth, before.truth))
+        )
+        if outcomes is None or truth is None or None in grown:
+            return None
+        pictures, classes, stages = (each or {} for each in grown)
+        return Traffic(before.end, self.end, pictures, classes, stages, outcomes, truth)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all was counted."""
+        counts = (*self.pictures.values(), *self.classes.values(), *self.stages.values())
+        return not any(map(any, counts)) and not any(self.outcomes.values()) and not any(self.truth.values())
+
 
 def _added(some: Mapping[str, Counts], more: Mapping[str, Counts]) -> dict[str, Counts]:
     both = {name: tuple(map(sum, zip(some[name], more[name], strict=True))) for name in some.keys() & more.keys()}
@@ -140,6 +165,23 @@ def _added(some: Mapping[str, Counts], more: Mapping[str, Counts]) -> dict[str, 
 
 def _sums(some: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
     return {name: some.get(name, 0.0) + more.get(name, 0.0) for name in (*some, *more)}
+
+
+def _grown(now: Mapping[str, Counts], before: Mapping[str, Counts]) -> dict[str, Counts] | None:
+    if not before.keys() <= now.keys():
+        return None
+    found = {}
+    for name, counts in now.items():
+        old = before.get(name)
+        found[name] = counts if old is None else tuple(new - was for new, was in zip(counts, old, strict=True))
+        if old is not None and min(found[name]) < 0:
+            return None
+    return found
+
+
+def _grown_sums(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float] | None:
+    found = {name: value - before.get(name, 0.0) for name, value in now.items()}
+    return found if before.keys() <= now.keys() and min(found.values(), default=0.0) >= 0 else None
 
 
 def cumulated(counts: Counts) -> Counts:

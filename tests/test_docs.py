@@ -16,6 +16,7 @@ from controller.settings import (
     ClusterSettings,
     DataSettings,
     ForgeSettings,
+    MonitoringSettings,
     ProvenanceSettings,
     Settings,
     SigningSettings,
@@ -64,6 +65,7 @@ def test_every_setting_is_documented() -> None:
     assert _first_cells("docs/settings.md", "field of `[signing]`") == set(SigningSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[data]`") == set(DataSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[tracking]`") == set(TrackingSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[monitoring]`") == set(MonitoringSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[alerts]`") == set(AlertSettings.model_fields)
     text = (ROOT / "docs/settings.md").read_text()
     for name in ("branch", "host", "port", "interval", "parallel_jobs", "author_name", "author_email"):

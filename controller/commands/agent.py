@@ -12,9 +12,13 @@ import click
 from controller import alerts, wiring
 from controller.agent import Agent, OnlyOne
 from controller.console import console, settings
+from controller.metrics import Metrics
+from controller.model_metrics import ModelMetrics
 from controller.passes import Passes
+from controller.probes import Probes
 from controller.readings import Readings
 from controller.statuses import Statuses
+from specs.errors import Stalled
 from specs.modelspec import ModelKey
 from specs.status import ConditionType, ModelStatus, Reason
 
@@ -27,13 +31,18 @@ def make_agent(app: wiring.App) -> Agent:
     """Put the agent together."""
     statuses = Statuses(app.settings.state / "status")
     readings = Readings(app.settings.state / "readings")
-    return Agent(Passes(app.reconciler(), statuses, _say), app.source, app.servers, statuses, readings)
+    models = ModelMetrics(statuses.items)
+    passes = Passes(app.reconciler(), statuses, _say, models.saw)
+    metrics = Metrics()
+    metrics.watch(models.gauges)
+    return Agent(passes, app.source, app.servers, statuses, readings, metrics)
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="Look until nothing is left to do, then exit.")
 @click.option("--interval", type=float, help="Seconds between two looks. Default: from the settings.")
-def agent(once: bool, interval: float | None) -> None:
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Answer /metrics for Prometheus on this port.")
+def agent(once: bool, interval: float | None, metrics_port: int | None) -> None:
     """Reconcile every ModelSpec on the tracked branch, until stopped.
 
     Trains, exports and serves as local processes. They outlive the agent: stopped or killed, it finds them again when
@@ -49,6 +58,8 @@ def agent(once: bool, interval: float | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     pace = interval or found.interval
+    if metrics_port is not None:
+        expose(made.metrics, found.host, metrics_port)
     telling = alerts.make(found.alerts, found.state, made.statuses.items)
     teller = Thread(target=telling.forever, args=(stop,), name="alerts", daemon=True) if telling else None
     if once:
@@ -66,6 +77,17 @@ def agent(once: bool, interval: float | None) -> None:
         if teller is not None:
             teller.join(_LAST_MESSAGES)
     del lock
+
+
+def expose(metrics: Metrics, host: str, port: int) -> Probes:
+    """Answer /metrics from here on; Stalled ``PortTaken`` where that cannot be."""
+    try:
+        probes = Probes(port, host=host, healthy=tuple, ready=tuple, metrics=metrics.text)
+    except OSError as error:
+        text = f"metrics cannot be told on port {port} of {host}: {error.strerror}; give another --metrics-port"
+        raise Stalled("PortTaken", text) from error
+    probes.start()
+    return probes
 
 
 def _say(key: ModelKey, before: ModelStatus, status: ModelStatus) -> None:

@@ -30,7 +30,7 @@ def check(files: tuple[Path, ...], json_: bool) -> None:
     notes: dict[str, list[str]] = {}
     places: dict[str, str] = {}
     count = 0
-    for file in _expand(files):
+    for file in files_in(files):
         try:
             models = load(file.read_bytes().decode("utf-8", errors="surrogateescape"), str(file))
         except InvalidManifest as error:
@@ -52,7 +52,8 @@ def check(files: tuple[Path, ...], json_: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _expand(files: tuple[Path, ...]) -> list[Path]:
+def files_in(files: tuple[Path, ...]) -> list[Path]:
+    """Give these files, and the YAML files below those that are folders."""
     found: list[Path] = []
     for file in files:
         found += sorted(p for p in file.rglob("*") if p.suffix in (".yaml", ".yml")) if file.is_dir() else [file]

@@ -20,9 +20,13 @@ from adapters.kubernetes_pods import (
     pod_template,
     selector,
 )  # fmt: skip
+from adapters.kubernetes_serving import deployment
 from specs.errors import Transient
+from specs.facts import ServingTarget
 from specs.modelspec import ModelKey
+from specs.monitoring import Labelling
 from specs.placement import Placement
+from specs.serving import ServerOptions
 from tests.support.apiserver import ROOT, ApiServer
 
 OWNER = Owner(ModelKey("retail", "shelf"), "00000000-0000-4000-8000-000000000001")
@@ -303,3 +307,21 @@ def test_a_child_names_a_real_model(api_server: ApiServer) -> None:
     (named,) = found["metadata"]["ownerReferences"]
     assert (named["apiVersion"], named["kind"]) == (live["apiVersion"], live["kind"])
     assert (named["name"], named["uid"]) == (live["metadata"]["name"], live["metadata"]["uid"])
+
+
+@pytest.mark.parametrize("claim", ["", "models"])
+def test_a_server_that_keeps_pictures_may_write_them_and_nothing_else(claim: str) -> None:
+    """Of a store in a volume ``kept/`` alone is writable, and only where the spec asks for pictures to be kept."""
+    style = replace(STYLE, store_claim=claim)
+
+    def mounts(labelling: Labelling | None) -> list[dict[str, Any]]:
+        options, digests = ServerOptions(labelling=labelling), ("sha256:" + digit * 64 for digit in "abc")
+        target = ServingTarget("retail.shelf", 1, *digests, options=options)
+        made = deployment(OWNER, style, target, failure=None, live=None)
+        found = made["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+        return [mount for mount in found if mount["name"] == "store"]
+
+    whole = [{"name": "store", "mountPath": "/srv/store", "readOnly": True}] if claim else []
+    assert mounts(None) == whole
+    keeps = [{"name": "store", "mountPath": "/srv/store/kept", "subPath": "kept"}] if claim else []
+    assert mounts(Labelling(zero_detections=True)) == whole + keeps

@@ -13,7 +13,7 @@ from adapters.mlflow_api import MlflowApi, Run
 from adapters.registry_mlflow import MlflowRegistry
 from adapters.tracking_access import Access
 from specs.digests import digest_of
-from specs.facts import Registered, Registration
+from specs.registry_facts import Registered, Registration
 from tests.support.mlflow_server import Fate, Looking, an_experiment, bad_server, gateway, is_effect
 
 

@@ -28,11 +28,12 @@ from adapters.kubernetes_serving import service_name
 from adapters.servers_kubernetes import KubernetesServers
 from controller.informer import Informer
 from specs.errors import Stalled, Transient
-from specs.facts import ServingState, ServingTarget
+from specs.facts import Rejected, ServingState, ServingTarget
 from specs.modelspec import ModelKey
+from specs.monitoring import Labelling
 from specs.names import serving_name
 from specs.placement import Placement, Shape
-from specs.serving import Autoscaling
+from specs.serving import Autoscaling, ServerOptions
 from tests.support.apiserver import ApiServer
 
 ALL = (NETWORK_POLICY, SERVICE, DISRUPTION_BUDGET, AUTOSCALER, DEPLOYMENT)
@@ -346,7 +347,7 @@ def test_complete_from_the_deployment_alone(bench: Bench) -> None:
     assert bench.asked == []
     assert state == ServingState(
         bench.name, True, 3, digest("one"), f"http://serve-shelf.{bench.key.namespace}.svc:8000/v2/models/{bench.name}",
-        asked=digest("one"), asked_version=3, shape=Shape(2).digest, replicas=(2, 2),
+        asked=digest("one"), asked_version=3, shape=Shape(2).digest, replicas=(2, 2), options=ServerOptions().digest,
     )  # fmt: skip
 
 
@@ -594,6 +595,58 @@ def test_an_older_release_without_a_failure_remembers_none(bench: Bench) -> None
     assert told(servers.roll_out(bench.target("one", 1)))[3] is None
 
 
+LIVE = Rejected(digest("two"), "error rate 0.3 against 0.01")
+
+
+def test_what_was_rejected_is_remembered_with_the_fall_back(bench: Bench) -> None:
+    """Giving up what serves and asking for the one before it are one write; every operator knows of it from then on."""
+    bench.rolled_out("one", 1)
+    servers = bench.rolled_out("two", 2)
+    bench.asked.clear()
+    servers.roll_out(bench.target("one", 1), LIVE)
+    assert [asked[:2] for asked in bench.asked].count(("patch", "deployments")) == 1
+    bench.report()
+    state = bench.servers().state(bench.name)
+    assert state is not None
+    assert (state.version, state.rejected, state.failed_file) == (1, LIVE, None)
+    before = bench.snapshot()
+    assert servers.roll_out(bench.target("one", 1)).rejected == LIVE
+    assert bench.snapshot() == before
+    assert servers.roll_out(bench.target("one", 1, Shape(3))).rejected == LIVE
+
+
+@pytest.mark.parametrize(("word", "version"), [("one", 3), ("three", 3)], ids=["rolled back by merge", "another one"])
+def test_the_next_release_forgets_what_was_rejected(bench: Bench, word: str, version: int) -> None:
+    """What live traffic said holds for what was asked for then; the next release begins afresh."""
+    bench.rolled_out("one", 1)
+    servers = bench.rolled_out("two", 2)
+    servers.roll_out(bench.target("one", 1), LIVE)
+    assert servers.roll_out(bench.target(word, version)).rejected is None
+    assert not [name for name in bench.find()["metadata"]["annotations"] if "reject" in name]
+
+
+def test_options_reach_the_server_by_its_target(bench: Bench) -> None:
+    """What a server shall keep is told to new pods, and the Deployment says so; standing by restarts none."""
+    servers = bench.rolled_out()
+    plain = bench.find()["spec"]["template"]
+    assert "options" not in json.loads(target_told(bench))
+    stands_by = ServerOptions(standby=600)
+    state = servers.roll_out(replace(bench.target(), options=stands_by))
+    assert (state.options, bench.find()["spec"]["template"]) == (stands_by.digest, plain)
+    keeps = ServerOptions(standby=600, labelling=Labelling(random_percent=10.0))
+    assert servers.roll_out(replace(bench.target(), options=keeps)).options == keeps.digest
+    assert json.loads(target_told(bench))["options"]["labelling"] == {"randomPercent": 10}
+    assert servers.roll_out(bench.target()).options == ServerOptions().digest
+    assert bench.find()["spec"]["template"] == plain
+
+
+def target_told(bench: Bench) -> str:
+    """Give what the pods are told to serve."""
+    (container,) = bench.find()["spec"]["template"]["spec"]["containers"]
+    (text,) = (str(each["value"]) for each in container["env"] if each["name"] == "TRUNKLINE_SERVING_TARGET")
+    return text
+
+
 # ------------------------------------------------------------------------------------------------- what is not ours
 
 
@@ -818,6 +871,19 @@ def test_killed_in_a_fallback(bench: Bench, number: int, when: str) -> None:
     assert (state.failed_file, state.asked in {digest("one"), digest("two")}) == (digest("two"), True)
     servers.roll_out(bench.target("one", 1))
     assert told(servers.state(bench.name)) == (True, 1, digest("one"), digest("two"))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 4))
+def test_killed_while_a_release_is_rejected(bench: Bench, number: int, when: str) -> None:
+    """Cut off, a release that live traffic rejected is either still asked for, or its verdict is remembered."""
+    bench.rolled_out("one", 1)
+    bench.rolled_out("two", 2)
+    assert kill(bench, lambda servers: servers.roll_out(bench.target("one", 1), LIVE), number, when)
+    state = bench.servers().state(bench.name)
+    assert state is not None
+    assert (state.asked, state.rejected) in {(digest("two"), None), (digest("one"), LIVE)}
+    assert bench.servers().roll_out(bench.target("one", 1), LIVE).rejected == LIVE
 
 
 FAULTS: list[dict[str, Any]] = [

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from adapters import processes
 from adapters.servers_local import LocalServers, Patience
 from adapters.store import Store
 from specs.errors import Stalled, Transient
-from specs.facts import ServingState, ServingTarget
+from specs.facts import Rejected, ServingState, ServingTarget
+from specs.serving import ServerOptions
 from tests.support.living import alive_with, die_at_line, until
 
 ROOT = Path(__file__).parents[2]
@@ -313,6 +315,62 @@ def test_a_target_that_kills_the_server_is_given_up(bench: Bench) -> None:
     assert servers.state("digits") == state
     assert bench.loads().count(target("dead").file) == 2
     assert servers.roll_out(target("900e", version=3)).failure == ""
+
+
+LIVE = Rejected(target("900e").file, "error rate 0.3 against 0.01")
+
+
+def on_trial(bench: Bench) -> LocalServers:
+    """Give an agent whose v2 serves after v1."""
+    servers = bench.agent()
+    servers.roll_out(target())
+    servers.roll_out(target("900e", version=2))
+    return servers
+
+
+def test_what_was_rejected_is_remembered_with_the_fall_back(bench: Bench) -> None:
+    """Falling back remembers what was given up and why, for every agent, over every death, until the next release."""
+    servers = on_trial(bench)
+    state = servers.roll_out(target(), LIVE)
+    assert (state.ready, state.version, state.rejected, state.failed_file) == (True, 1, LIVE, None)
+    assert servers.roll_out(target()) == state
+    bench.kill()
+    assert settled(bench.agent()) == state
+    options = ServerOptions(standby=5)
+    told = servers.roll_out(replace(target(), options=options))
+    assert (told.options, told.rejected) == (options.digest, LIVE)
+    assert servers.roll_out(target(version=3)).rejected is None
+    assert bench.agent().roll_out(target("900e", version=4)).rejected is None
+
+
+def test_what_was_rejected_is_remembered_where_the_fall_back_fails(bench: Bench) -> None:
+    """Where the version before does not load any more, both verdicts are told, and what was given up answers on."""
+    servers = on_trial(bench)
+    state = servers.roll_out(target("bad", version=1), LIVE)
+    assert (state.ready, state.version, state.rejected, state.failed_file) == (True, 2, LIVE, target("bad").file)
+    assert bench.agent().state("digits") == state
+
+
+def test_an_agent_killed_anywhere_in_a_fall_back(bench: Bench) -> None:
+    """Whichever line an agent dies at while it falls back: before the note nothing happened, after it all is known."""
+    servers, line, died = on_trial(bench), 0, True
+    noted = False
+    while died:
+        line += 1
+        if line > 1:
+            servers.roll_out(target(version=2 * line - 1))
+            servers.roll_out(target("900e", version=2 * line))
+        old = target(version=2 * line - 1)
+        died = die_at_line(line, partial(servers.roll_out, old, LIVE), of="adapters/servers_local.py")
+        between = servers.state("digits")
+        assert between is not None
+        assert between.ready, f"line {line}"
+        noted = noted or between.rejected == LIVE
+        assert between.rejected == (LIVE if noted else None), f"line {line}"
+        assert between.version == 2 * line or noted, f"line {line}"
+        done = servers.roll_out(old, LIVE)
+        assert (done.version, done.file, done.rejected) == (2 * line - 1, old.file, LIVE), f"line {line}"
+    assert line > 30, "the trace saw too little to mean anything"
 
 
 def test_a_busy_server_is_asked_again(bench: Bench) -> None:

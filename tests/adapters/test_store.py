@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import uuid
@@ -228,6 +229,101 @@ def test_list_gives_keys_by_prefix(store: Store) -> None:
     )
 
 
+KEPT = "kept/retail.shelf/20261126/101500-" + "a" * 16 + "-" + "b" * 8
+
+
+def test_kept_things_come_and_go(store: Store) -> None:
+    """Below ``kept/`` the first writer wins, sizes are told, and what is removed is gone, asked once or twice."""
+    assert store.sizes("kept/retail.shelf/") == {}
+    assert store.keep(f"{KEPT}.png", b"picture")
+    assert store.keep(f"{KEPT}.json", b"{}")
+    assert not store.keep(f"{KEPT}.json", b"another")
+    assert store.read(f"{KEPT}.json") == b"{}"
+    assert store.sizes("kept/retail.shelf/") == {f"{KEPT}.json": 2, f"{KEPT}.png": 7}
+    assert store.sizes("kept/retail.shelf2/") == {}
+    assert store.list("kept/") == [f"{KEPT}.json", f"{KEPT}.png"]
+    for _ in range(2):
+        store.forget(f"{KEPT}.json")
+    assert store.list() == [f"{KEPT}.png"]
+    store.forget(f"{KEPT}.png")
+    assert store.list() == []
+
+
+def test_an_emptied_folder_of_kept_things_goes_along(tmp_path: Path) -> None:
+    """Days whose pictures were all removed leave no folders behind for ever."""
+    store = Store(str(tmp_path))
+    store.keep(f"{KEPT}.png", b"1")
+    store.forget(f"{KEPT}.png")
+    assert not (tmp_path / KEPT).parent.exists()
+    assert store.keep(f"{KEPT}.png", b"2")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        RUN, "blobs/sha256/" + "a" * 64, "progress/x.json", "kept", "kept/", "kept/../runs/x", "kept/./x", "kept//x",
+        "/kept/x", "keptx/y", "kept/x\n", "kept/.x", "Kept/x", "kept\\x", "kept/" + "x" * 600,
+    ],
+)  # fmt: skip
+def test_nothing_but_kept_things_is_ever_removed(store: Store, key: str) -> None:
+    """Keep and forget take no key that lies, or could lie, outside ``kept/``: the rest of a store is for ever."""
+    store.create(RUN, b"record")
+    digest = store.put_blob(b"weights")
+    for act in (store.forget, lambda k: store.keep(k, b"x")):
+        with pytest.raises(Stalled) as caught:
+            act(key)
+        assert caught.value.reason == "KeyInvalid"
+    assert store.list() == sorted([RUN, f"blobs/sha256/{digest[7:]}"])
+
+
+def test_half_written_kept_things_are_swept_by_themselves(tmp_path: Path) -> None:
+    """What a killed writer left of a live picture goes after an hour, and of other things only where that is asked."""
+    store = Store(str(tmp_path))
+    for folder in (".tmp", "kept/.tmp"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "young").write_bytes(b"x")
+        (tmp_path / folder / "old").write_bytes(b"x")
+        os.utime(tmp_path / folder / "old", (time.time() - 4000,) * 2)
+    assert store.list() == []
+    assert store.sweep(kept=True) == 1
+    assert small(tmp_path) == {".tmp/old", ".tmp/young", "kept/.tmp/young"}
+    assert store.sweep() == 1
+
+
+def test_pictures_are_kept_where_nothing_else_may_be_written() -> None:
+    """A server whose store is mounted read-only, but for ``kept/``, keeps, reads, removes and sweeps there."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody with fewer rights")
+    code = """
+        import os, sys
+        from adapters.store import Store
+        from specs.errors import Transient
+        store, key, run = Store(sys.argv[1]), sys.argv[2], sys.argv[3]
+        os.setgid(65534); os.setuid(65534)
+        print(store.keep(key, b"picture"), store.read(key), len(store.sizes("kept/")), store.sweep(kept=True))
+        try:
+            store.create("runs/x/run.json", b"")
+        except Transient as error:
+            print(error.reason)
+        store.forget(key)
+        print(store.list("kept/"))
+    """
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be entered by root alone
+        place = Path(folder)
+        place.chmod(0o755)
+        Store(folder).create(RUN, b"x")
+        (place / "kept").mkdir()
+        os.chown(place / "kept", 65534, 65534)
+        printed, errors = child(code, folder, f"{KEPT}.png", RUN).communicate(timeout=60)
+    assert printed.split("\n")[:3] == ["True b'picture' 1 0", "StoreUnavailable", "[]"], errors
+
+
+def test_records_for_ever_do_not_go_where_things_are_removed(store: Store) -> None:
+    """Create refuses keys below ``kept/``: a record there could vanish."""
+    with pytest.raises(Stalled, match="no record"):
+        store.create(f"{KEPT}.json", b"x")
+
+
 def test_storing_a_file_that_is_not_there_says_so(store: Store, tmp_path: Path) -> None:
     """A missing source is a Stalled that names it."""
     with pytest.raises(Stalled, match="no-such-file"):
@@ -439,6 +535,9 @@ def test_a_missing_bucket_is_never_an_empty_store() -> None:
         lambda: store.has_blob(ABSENT),
         lambda: store.put_blob(b"x"),
         lambda: store.create(RUN, b"x"),
+        lambda: store.keep(f"{KEPT}.json", b"x"),
+        lambda: store.forget(f"{KEPT}.json"),
+        lambda: store.sizes("kept/"),
     ):
         with pytest.raises(Transient) as caught:
             act()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.traffic_prometheus import PrometheusTraffic
+from adapters.traffic_scrape import ScrapedTraffic
 from controller import wiring
 from controller.settings import FILE_NAME, find_file, load
 from specs.errors import Stalled
@@ -220,3 +222,28 @@ def test_credentials_in_an_address_are_refused_unseen(tmp_path: Path) -> None:
         load(_write(tmp_path, text), {})
     assert "credentials file" in caught.value.message
     assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('token_file = "token"', "token_file needs prometheus_url"),
+        ('prometheus_url = "prometheus:9090"', "an address like http://prometheus:9090"),
+        ('prometheus_url = "http://ada:s3cret@prometheus:9090"', "a token goes into token_file"),
+    ],
+    ids=["token-for-nobody", "no-address", "secret-in-address"],
+)
+def test_where_traffic_is_counted_is_an_address_without_secrets(tmp_path: Path, table: str, words: str) -> None:
+    """A token goes to an address that is given, and no secret is part of an address; none is repeated in the error."""
+    with pytest.raises(Stalled, match=words) as caught:
+        load(_write(tmp_path, f'repository = "a"\nstore = "b"\n[monitoring]\n{table}\n'), {})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_settings_say_who_counts_traffic(tmp_path: Path) -> None:
+    """Prometheus where it is named, else the servers themselves."""
+    head = 'repository = "a"\nstore = "b"\n'
+    asked = wiring.traffic(load(_write(tmp_path / "plain", head), {}), lambda _: [])
+    named = f'{head}[monitoring]\nprometheus_url = "http://prometheus:9090"\n'
+    told = wiring.traffic(load(_write(tmp_path / "named", named), {}), lambda _: [])
+    assert (type(asked), type(told)) == (ScrapedTraffic, PrometheusTraffic)

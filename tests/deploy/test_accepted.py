@@ -11,8 +11,9 @@ import pytest
 import yaml
 from kubernetes import client as models
 
-from tests.deploy.manifests import FOLDERS, ROOT, Manifest, built, examples, named, one
+from tests.deploy.manifests import FOLDERS, ROOT, Manifest, built, examples, named, one, read
 from tests.support.apiserver import ApiServer
+from tests.support.typed import said
 
 PUBLISHED = Path(os.environ.get("PUBLISHED_CRDS", ROOT.parent / "shared" / "crds"))
 CRDS = {
@@ -72,6 +73,15 @@ def test_api_server_accepts(server: ApiServer, item: Manifest) -> None:
         metadata = {"generateName": item["metadata"]["name"], "labels": item["metadata"]["labels"]}
         server.create("/api/v1/namespaces", item | {"metadata": metadata})
         return
+    answer = server.apply(path_of(item), item, "deploy-tests")
+    assert answer.status_code in (200, 201), answer.text
+
+
+def test_api_server_accepts_rules_out_of_modelspecs(server: ApiServer, tmp_path: Path) -> None:
+    """``trunkline alerts rules`` makes a PrometheusRule that is one, with the label that its Prometheus selects by."""
+    asked = ("--kind", "PrometheusRule", "--label", "release=prometheus", "--namespace", "default")
+    (item,) = read(said(tmp_path, "alerts", "rules", str(ROOT / "tests/specs/full.yaml"), *asked))
+    assert item["metadata"]["labels"]["release"] == "prometheus"
     answer = server.apply(path_of(item), item, "deploy-tests")
     assert answer.status_code in (200, 201), answer.text
 

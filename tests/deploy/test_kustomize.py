@@ -98,7 +98,7 @@ def test_probes_and_ports_agree() -> None:
     assert port["containerPort"] == settings.port
     assert one(items, "Service")["spec"]["ports"][0]["targetPort"] == port["name"]
     assert one(items, "NetworkPolicy")["spec"]["ingress"] == [{"ports": [{"port": settings.port, "protocol": "TCP"}]}]
-    monitor = one(built("monitoring"), "PodMonitor")["spec"]
+    monitor = one(built("monitoring"), "PodMonitor", "trunkline-operator")["spec"]
     assert monitor["podMetricsEndpoints"][0]["port"] == port["name"]
     labels = next(iter(of_kind(items, "Deployment")))["spec"]["template"]["metadata"]["labels"]
     for selector in (monitor["selector"]["matchLabels"], one(items, "Service")["spec"]["selector"]):

@@ -9,6 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from adapters.kubernetes_api import KubernetesApi
+from adapters.kubernetes_roots import roots
+from adapters.traffic_scrape import ScrapedTraffic
+from specs.traffic import Watch
 from tests.support.cluster import Cluster
 from tests.support.gitops_sync import Sync
 from tests.support.onnx_models import picture
@@ -29,28 +33,44 @@ class Asking(threading.Thread):
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
-        self._url, self._ended = url, threading.Event()
+        self._client, self._ended = httpx.Client(base_url=url, timeout=20, trust_env=False), threading.Event()
         self.failed: list[str] = []
         self.answers = 0
 
     def run(self) -> None:
-        with httpx.Client(timeout=20, trust_env=False) as client:
-            while not self._ended.wait(0.01):
-                try:
-                    answer = client.post(f"{self._url}/models/digits/predict", content=picture(1),
-                                         headers={"Content-Type": "image/png"})  # fmt: skip
-                except httpx.HTTPError as error:
-                    self.failed.append(repr(error))
-                    continue
-                if answer.is_success:
-                    self.answers += 1
-                else:
-                    self.failed.append(f"{answer.status_code} {answer.text[:200]}")
+        while not self._ended.wait(0.01):
+            self.ask(picture(1))
+
+    def ask(self, content: bytes) -> None:
+        """Ask once."""
+        try:
+            answer = self._client.post("/models/digits/predict", content=content, headers={"Content-Type": "image/png"})
+        except httpx.HTTPError as error:
+            self.failed.append(repr(error))
+            return
+        if answer.is_success:
+            self.answers += 1
+        else:
+            self.failed.append(f"{answer.status_code} {answer.text[:200]}")
 
     def finish(self) -> None:
         """Stop asking."""
         self._ended.set()
         self.join(30)
+        self._client.close()
+
+
+def _counted(cluster: Cluster, version: int) -> float:
+    """Ask all pods that serve, as the operator does with its rights, how many requests a version has answered."""
+    api = KubernetesApi.connect(kubeconfig=str(cluster.api.kubeconfig_of("operator")))
+    traffic = ScrapedTraffic(roots(api), background=False)
+    asked = Watch("digits", version, None, 3600.0, 1, bake=3600.0)
+    traffic.look(asked)
+    traffic.turn()
+    found = traffic.look(asked)
+    assert found is not None
+    assert found.bake is not None, found
+    return found.bake.requests
 
 
 def test_train_gate_promote_serve_reexport_revert(cluster: Cluster) -> None:
@@ -67,6 +87,9 @@ def test_train_gate_promote_serve_reexport_revert(cluster: Cluster) -> None:
     person.merge()
     cluster.until("v1 serves", lambda: cluster.serves(1))
     asking = Asking(cluster.service_url())
+    for seed in range(3):
+        asking.ask(picture(seed))
+    assert _counted(cluster, 1) == 3
     asking.start()
 
     person.change(("dynamic: true", "dynamic: true, opset: 17"))

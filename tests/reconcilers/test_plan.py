@@ -13,13 +13,16 @@ from reconcilers.actions import DeleteBranch, Propose, RollOut, StartJob
 from reconcilers.context import Verdict
 from reconcilers.drafts import closing
 from reconcilers.limits import Crowd, Limits
-from reconcilers.observed import DatasetFact
+from reconcilers.observed import SCHEDULE, DatasetFact, SourceTrouble
 from reconcilers.plan import LINE, Plan
 from specs.data_records import Alike, SetReport
-from specs.facts import JobPhase, JobState, PullState
+from specs.facts import JobPhase, JobState, ProposalState, PullState
+from specs.profile_records import ProfileRecord
 from specs.records import ExportRecord, RunRecord
-from specs.status import ConditionType, Reason
+from specs.status import ConditionType, Reason, SignalStatus
+from specs.traffic import Watched
 from tests.support.builders import (
+    GOLDEN,
     MLFLOW,
     NOW,
     TOP1,
@@ -29,6 +32,7 @@ from tests.support.builders import (
     candidate_ready,
     decide,
     digest,
+    first,
     mirrored,
     moved_on,
     observed,
@@ -39,8 +43,9 @@ from tests.support.builders import (
     settled,
     spec,
 )  # fmt: skip
-from tests.support.data_stages import BARE, elsewhere, following, md5, newer, pinned, unknown, validation
+from tests.support.data_stages import BARE, dvc, elsewhere, following, md5, newer, pinned, unknown, validation
 from tests.support.searches import TUNING, searching, tuned
+from tests.support.watched import ON_ERRORS, asking, firing, unwatched, watched
 
 
 def _export_changed() -> Stage:
@@ -116,6 +121,24 @@ def _taken_over() -> Stage:
     stage = candidate_ready()
     other = replace(proposed(stage.spec, stage.world), key="f" * 64)
     return stage.but(proposals=(pull(other, foreign=True),))
+
+
+def _failed_profile() -> ProfileRecord:
+    file, golden = digest("file"), GOLDEN.digest()
+    return ProfileRecord(file=file, golden=golden, task="classify", status="Failed", reason="X", message="x")
+
+
+def _closed_retraining() -> ProposalState:
+    """Give a question about an earlier episode, which we closed when that was over."""
+    before = asking(firing(start=NOW - 48 * 3600))
+    made = pull(first(before.plan.actions).proposal, PullState.CLOSED, opened=int(NOW) - 7200, closed=int(NOW) - 3600)
+    mark = closing(made, "Obsolete", "x").mark
+    return replace(made, pull=replace(made.pull, body=made.pull.body + mark))
+
+
+def _asking_for_data(**triggers: Any) -> Stage:
+    stage = asking(data__train=dvc(1), triggers=ON_ERRORS | triggers)
+    return stage.but(newer=newer())
 
 
 def _data(reason: Reason) -> Stage:
@@ -251,6 +274,50 @@ TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list
      Verdict.REST, Reason.ALIAS_MOVED, ["Register"]),
     ("the registered name is somebody else's: leave it", lambda: mirrored(owner="a/b"), ConditionType.TRACKED,
      Verdict.REST, Reason.NAME_TAKEN, []),
+    ("traffic is to be watched: count what is usual", unwatched, ConditionType.MONITORED, Verdict.WAIT,
+     Reason.PROFILING, ["StartJob"]),
+    ("it can never be counted: rest", lambda: watched().but(profile=_failed_profile()), ConditionType.MONITORED,
+     Verdict.REST, Reason.PROFILE_FAILED, []),
+    ("traffic is as it should be: nothing", watched, ConditionType.MONITORED, Verdict.DONE, Reason.SIGNALS_QUIET, []),
+    ("no window says anything: rest",
+     lambda: watched(*(SignalStatus(name=name, state="Unknown") for name in ("errors", "faults"))),
+     ConditionType.MONITORED, Verdict.REST, Reason.TRAFFIC_INCONCLUSIVE, []),
+    ("Prometheus is down: rest", lambda: watched().but(watched=Watched(trouble="no answer")), ConditionType.MONITORED,
+     Verdict.REST, Reason.TRAFFIC_UNREACHABLE, []),
+    ("nobody counts: rest", lambda: watched().but(watches=False), ConditionType.MONITORED, Verdict.REST,
+     Reason.TRAFFIC_UNREACHABLE, []),
+    ("a signal fires, nothing is triggered by it: tell", lambda: watched(firing()), ConditionType.MONITORED,
+     Verdict.REST, Reason.SIGNAL_FIRING, []),
+    ("a signal that could ask is quiet: nothing", lambda: watched(triggers=ON_ERRORS), ConditionType.TRIGGERED,
+     Verdict.DONE, Reason.NOTHING_TRIGGERED, []),
+    ("a signal asks: propose to retrain", asking, ConditionType.TRIGGERED, Verdict.WAIT, Reason.PULL_REQUEST_OPEN,
+     ["Propose"]),
+    ("a schedule is due: propose to retrain",
+     lambda: settled(triggers={"schedule": "0 3 1 * *"}).but(schedule_due=NOW - 60), ConditionType.TRIGGERED,
+     Verdict.WAIT, Reason.PULL_REQUEST_OPEN, ["Propose"]),
+    ("a schedule was due before the run began: nothing",
+     lambda: settled(triggers={"schedule": "0 3 1 * *"}).but(schedule_due=1.0), ConditionType.TRIGGERED,
+     Verdict.DONE, Reason.NOTHING_TRIGGERED, []),
+    ("a schedule is none: stop", lambda: settled(triggers={"schedule": "x x x x x"}).but(troubles={
+        SCHEDULE: SourceTrouble(Reason.SCHEDULE_INVALID, "no cron line", passing=False)}), ConditionType.TRIGGERED,
+     Verdict.STOP, Reason.SCHEDULE_INVALID, []),
+    ("a signal asks, a candidate is proposed: wait",
+     lambda: moved_on(asking(), lambda data: data["training"]["args"].update(epochs=9)).but(
+         signals=asking().world.signals), ConditionType.TRIGGERED, Verdict.REST, Reason.TRIGGER_WAITS, ["Propose"]),
+    ("a signal asks, labels are wanted: rest",
+     lambda: asking(triggers=ON_ERRORS | {"require": {"newLabels": 300}}), ConditionType.TRIGGERED, Verdict.REST,
+     Reason.LABELS_WANTED, []),
+    ("a signal asks, newer data has too few labels: rest", lambda: _asking_for_data(require={"newLabels": 300}),
+     ConditionType.DATA_CURRENT, Verdict.REST, Reason.LABELS_WANTED, []),
+    ("a signal asks, newer data is there: propose that", _asking_for_data, ConditionType.DATA_CURRENT,
+     Verdict.WAIT, Reason.PULL_REQUEST_OPEN, ["Propose"]),
+    ("newer data is good, but it is too soon: rest",
+     lambda: following(triggers={"onData": True, "cooldown": "3d"}).but(
+         newer=newer(), proposals=(_closed_retraining(),)),
+     ConditionType.DATA_CURRENT, Verdict.REST, Reason.COOLING_DOWN, []),
+    ("a signal asks, the last question is young: rest",
+     lambda: asking(triggers=ON_ERRORS | {"cooldown": "3d"}).but(proposals=(_closed_retraining(),)),
+     ConditionType.TRIGGERED, Verdict.REST, Reason.COOLING_DOWN, []),
     ("released and serving: nothing", settled, ConditionType.PROPOSED, Verdict.DONE, Reason.RELEASED, []),
 ]  # fmt: skip
 

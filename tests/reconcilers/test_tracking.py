@@ -15,9 +15,10 @@ from reconcilers.loop import Reconciler, Result
 from reconcilers.summary import summarize
 from reconcilers.tracking import LAST_BACKOFF, registration
 from reconcilers.world import Ports
-from specs.facts import Arrival, JobPhase, JobState, Registered, Registration
+from specs.facts import Arrival, JobPhase, JobState
 from specs.placement import Placement
 from specs.records import RunRecord
+from specs.registry_facts import Registered, Registration
 from specs.status import ConditionType, ModelStatus, Reason
 from specs.workorders import TrackOrder, TrainOrder
 from tests.support.builders import (

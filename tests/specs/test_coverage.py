@@ -45,7 +45,6 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "monitoring": ({"monitoring": FULL["monitoring"]}, "spec.monitoring"),
     "schedule": ({"triggers": {"schedule": "0 3 1 * *"}}, "spec.triggers.schedule"),
-    "labelling": ({"labelling": FULL["labelling"]}, "spec.labelling"),
 }
 
 
@@ -53,6 +52,15 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
 def test_each_field_that_nothing_acts_on_has_its_sentence(sections: dict[str, Any], field: str) -> None:
     """The sentence names the field as it stands in the file."""
     assert sentences(**sections) == [f"{field}: understood, but not acted on yet"]
+
+
+def test_pictures_are_kept_where_there_are_any() -> None:
+    """Labelling needs a server, and a task whose results that can read; else the sentence says which is missing."""
+    asked = {"labelling": FULL["labelling"]}
+    assert sentences(**asked) == []
+    assert sentences(**asked, serving=None) == ["spec.labelling: without spec.serving no picture ever comes"]
+    (told,) = sentences(**asked, task="segment")
+    assert told.startswith("spec.labelling: what a model of this task finds cannot be read")
 
 
 def test_base_weights_elsewhere_are_named() -> None:

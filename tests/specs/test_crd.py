@@ -185,6 +185,13 @@ PIN = {
     "weights": "sha256:" + "b" * 64,
     "exports": {"onnx": "sha256:" + "c" * 64},
 }
+
+
+def watched(**signal: Any) -> dict[str, Any]:
+    """Give a change that watches one signal."""
+    return {"spec.monitoring": {"window": "1h", "signals": [{"name": "a"} | signal]}}
+
+
 INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"spec.trainnig": {}}, "field not declared in schema"),
     "unknown field deep inside": ({"spec.data.train.uri.urll": "x"}, "field not declared in schema"),
@@ -230,6 +237,15 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
         {"spec.monitoring": {"window": "1 hour", "signals": [{"name": "a", "type": "Latency"}]}},
         "should match",
     ),
+    "method of a rate": (watched(type="ErrorRate", max=0.1, method="psi"), "method means something for Confidence"),
+    "feature of latencies": (watched(type="Latency", max="1s", feature="size"), "feature means something for Input"),
+    "quantile of a share": (watched(type="Accuracy", min=0.9, quantile=0.5), "quantile means something for Latency"),
+    "class of the input": (
+        watched(type="Input", feature="size", max=1, **{"class": "milk"}), "class means something for Confidence",
+    ),
+    "floor of a distance": (watched(type="Classes", min=0.1, max=1), "min means something for EstimatedAccuracy"),
+    "input of no feature": (watched(type="Input", max=0.1), "Input needs a feature"),
+    "accuracy without a floor": (watched(type="Accuracy"), "EstimatedAccuracy and Accuracy need min"),
     "too many gates": ({"spec.gates": [GATE | {"name": f"g{i}", "max": 1} for i in range(129)]}, "at most 128 items"),
     "name with a dot": ({"metadata.name": "a.b"}, "metadata.name"),
 }

@@ -121,8 +121,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "gates: a is given twice",
     ),
     "two signals of one name": (
-        {"monitoring": {"window": "1h", "signals": [{"name": "a", "type": "Latency"}] * 2}},
+        {"monitoring": {"window": "1h", "signals": [{"name": "a", "type": "Latency", "max": "1s"}] * 2}},
         "monitoring.signals: a is given",
+    ),
+    "trigger without signals": (
+        {"triggers": {"onSignal": ["slow"]}},
+        "no signal is named slow; spec.monitoring.signals is not there",
+    ),
+    "trigger of other signals": (
+        {
+            "monitoring": {"window": "1h", "signals": [{"name": "a", "type": "Latency", "max": "1s"}]},
+            "triggers": {"onSignal": ["a", {"allOf": ["a", "b"]}, "c"]},
+        },
+        "triggers.onSignal: no signal is named b, c; spec.monitoring.signals has a",
     ),
     "serving of no export": ({"serving__export": "trt"}, "no export is named trt; spec.exports has onnx"),
     "gate of no export": (

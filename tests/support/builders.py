@@ -24,9 +24,10 @@ from specs.data_records import (
 )
 from specs.digests import digest_of
 from specs.experiment_records import TrackRecord, TrialRecord, TuningRecord, track_key, tuning_key
-from specs.facts import Commit, ProposalState, PullRequest, PullState, Registered, ServingState, SourcedSpec
+from specs.facts import Commit, ProposalState, PullRequest, PullState, ServingState, SourcedSpec
 from specs.modelspec import ModelKey, Spec
 from specs.names import serving_name
+from specs.profile_records import ProfileRecord, profile_key
 from specs.records import (
     ArtifactRecord,
     ComparisonRecord,
@@ -45,6 +46,8 @@ from specs.records import (
     export_key,
     run_key,
 )  # fmt: skip
+from specs.registry_facts import Registered
+from specs.status import Condition, ConditionType, Reason
 from specs.workorders import (
     TIRELESS,
     AnyOrder,
@@ -53,6 +56,7 @@ from specs.workorders import (
     EvaluateOrder,
     ExportOrder,
     ImportOrder,
+    ProfileOrder,
     TrackOrder,
     TrainOrder,
     TuneOrder,
@@ -156,6 +160,8 @@ class Lab:
                 made = [(tuning_key(order.tuning_digest), searched(order))]
             case TrackOrder():
                 made = [self._track(order)]
+            case ProfileOrder():
+                made = [(profile_key(order.file, order.golden), profiled(order))]
         self.records |= dict(made)
         return made
 
@@ -271,6 +277,16 @@ def searched(
     )  # fmt: skip
 
 
+def profiled(order: ProfileOrder, **changes: Any) -> ProfileRecord:
+    """Give what counting an export's answers on golden leaves: ten pictures, all sure and right."""
+    sure = [0] * 17 + [10, 0]
+    record = ProfileRecord(
+        file=order.file, golden=order.golden, task=order.task, n=10, names=["milk", "bread"],
+        pictures={"confidence": sure}, classes={"milk": sure}, right={"milk": sure},
+    )  # fmt: skip
+    return record.model_copy(update=changes)
+
+
 VALIDATED = ValidationRecord(
     train_digest=TRAIN.digest(), golden_digest=GOLDEN.digest(), task="classify", train=SetReport(images=20),
     golden=SetReport(images=10), files={"train.jpg": digest("picture", TRAIN.digest())},
@@ -304,6 +320,7 @@ def observed(lab: Lab | None = None, **changes: Any) -> Observed:
         artifacts={r.file: r for r in records if isinstance(r, ArtifactRecord)},
         tuning=next((r for r in reversed(records) if isinstance(r, TuningRecord)), None),
         tracked={r.inputs_digest: r for r in records if isinstance(r, TrackRecord)},
+        profile=next((r for r in reversed(records) if isinstance(r, ProfileRecord)), None),
     )
     return replace(base, **changes)
 
@@ -423,3 +440,8 @@ def moved_on(stage: Stage, change: Callable[[dict[str, Any]], object], *, work: 
         produce(given, lab)
     kept = {name: getattr(stage.world, name) for name in ("source", "serving", "proposals", "branches", "leftovers")}
     return Stage(given, observed(lab, **kept), lab)
+
+
+def condition(type_: ConditionType, status: Literal["True", "False"], reason: Reason) -> Condition:
+    """Give a condition since a moment long ago."""
+    return Condition(type=type_, status=status, reason=reason, last_transition_time="2026-11-26T10:00:00Z")

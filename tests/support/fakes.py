@@ -10,12 +10,13 @@ import yaml
 
 from specs.data import Source
 from specs.data_records import ImportRecord, import_key
-from specs.errors import Problem, TrunklineError
-from specs.facts import JobPhase, JobState, ServingState, ServingTarget, SourcedSpec
+from specs.errors import Problem, Stalled, TrunklineError
+from specs.facts import JobPhase, JobState, Rejected, ServingState, ServingTarget, SourcedSpec
 from specs.modelspec import ModelKey
 from specs.monitoring import OnData
 from specs.placement import Placement
 from specs.records import ExportRecord, Record, RunRecord, dataset_key, export_key, run_key
+from specs.traffic import Traffic, Watch, Watched
 from specs.workorders import AnyOrder, ExportOrder, ImportOrder, TrainOrder
 from tests.support.builders import GOLDEN, KEY, PATH, TRAIN, Lab
 from tests.support.fake_git import TRUNK, FakeRepository
@@ -125,6 +126,52 @@ class FakeSources:
 
 
 @dataclass
+class FakeTraffic:
+    """Who counts live traffic. A test says what the windows were; what was asked for is remembered."""
+
+    windows: dict[tuple[int, float], Traffic] = field(default_factory=dict)
+    """By version and start."""
+    loaded: dict[int, float] = field(default_factory=dict)
+    """Since when a version serves; long since, unless it is said."""
+    trials: dict[int, Traffic] = field(default_factory=dict)
+    """What a version saw: as the one on trial, and as the one before it."""
+    trouble: str = ""
+    silent: bool = False
+    """Whether no look ended yet."""
+    asked: list[Watch] = field(default_factory=list)
+
+    def look(self, asked: Watch) -> Watched | None:
+        self.asked.append(asked)
+        if self.silent:
+            return None
+        found = sorted(start for version, start in self.windows if version == asked.version)
+        windows = tuple(self.windows[asked.version, start] for start in found[-asked.windows :] if asked.windows)
+        champion = self.trials.get(asked.before) if asked.before is not None else None
+        loaded = self.loaded.get(asked.version, 0.0)
+        return Watched(windows, loaded, self.trials.get(asked.version), champion, self.trouble)
+
+    def had(self, version: int, start: float, window: float, *, errors: float, requests: int = 1000) -> None:
+        """Let a window be over in which a share of the requests ended in an error of ours."""
+        outcomes = {"ok": requests * (1 - errors), "error": requests * errors}
+        self.windows[version, start] = Traffic(start, start + window, outcomes=outcomes)
+
+
+@dataclass
+class FakeCalendar:
+    """A calendar on which every cron line names the multiples of a number of seconds; ``bad`` is no cron line."""
+
+    every: float = 86_400.0
+
+    def last(self, schedule: str, now: float) -> float:
+        if "bad" in schedule:
+            raise Stalled("ScheduleInvalid", f'"{schedule}" is no cron line')
+        return now - now % self.every
+
+    def next(self, schedule: str, now: float) -> float:
+        return self.last(schedule, now) + self.every
+
+
+@dataclass
 class FakeServers:
     """A server that cannot load some files."""
 
@@ -137,8 +184,8 @@ class FakeServers:
     def state(self, name: str) -> ServingState | None:
         return self.states.get(name)
 
-    def roll_out(self, target: ServingTarget) -> ServingState:
-        return self.wire.effect(f"roll out v{target.version}", lambda: self._roll_out(target))
+    def roll_out(self, target: ServingTarget, rejected: Rejected | None = None) -> ServingState:
+        return self.wire.effect(f"roll out v{target.version}", lambda: self._roll_out(target, rejected))
 
     def withdraw(self, name: str) -> None:
         self.wire.effect(f"withdraw {name}", lambda: self.states.pop(name, None))
@@ -146,13 +193,18 @@ class FakeServers:
     def names(self) -> Sequence[str]:
         return sorted(self.states)
 
-    def _roll_out(self, target: ServingTarget) -> ServingState:
+    def _roll_out(self, target: ServingTarget, rejected: Rejected | None) -> ServingState:
         before = self.states.get(target.name, ServingState(target.name, ready=False))
+        same = (before.version, before.file) == (target.version, target.file)
+        before = replace(before, rejected=(before.rejected if same else None) or rejected)
         if target.file in self.bad and not (before.ready and before.file == target.file):
             failure = f"{target.file[:15]} does not load"
             self.states[target.name] = replace(before, failed_file=target.file, failure=failure)
         else:
-            self.states[target.name] = ServingState(target.name, True, target.version, target.file, "local://x")
+            self.states[target.name] = ServingState(
+                target.name, True, target.version, target.file, "local://x", options=target.options.digest,
+                rejected=before.rejected,
+            )  # fmt: skip
             self.ever.add(target.file)
         return self.states[target.name]
 

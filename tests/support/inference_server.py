@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.store import Store
 from tests.support import onnx_models
@@ -106,6 +107,17 @@ def running(root: Path, *options: str) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.close()
+
+
+def samples(server: ServerProcess) -> dict[tuple[str, ...], float]:
+    """Give every sample by its name and label values."""
+    text = server.http.get("/metrics").text
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()) if not _.startswith("le"))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.name.endswith("_bucket")
+    }
 
 
 def publish(server: ServerProcess, seed: int) -> Published:

@@ -105,7 +105,7 @@ class Kubelet:
 
     def address(self, namespace: str, pod: str) -> str:
         """Give the address of one pod."""
-        return f"http://127.0.0.1:{self._life(namespace, pod).surroundings.port}"
+        return f"http://{self._life(namespace, pod).surroundings.address}"
 
     def folder(self, namespace: str, pod: str) -> Path:
         """Give the folder in which a pod's emptyDir volumes are folders by name."""
@@ -241,10 +241,10 @@ class Kubelet:
             with suppress(Trouble):
                 await look(obj, by_owner.get(obj["metadata"]["uid"], []))
 
-    def _ready_pods(self, namespace: str, selector: Mapping[str, str]) -> list[int]:
-        """Give the ports of the ready pods with these labels."""
+    def _ready_pods(self, namespace: str, selector: Mapping[str, str]) -> list[tuple[str, int]]:
+        """Give hosts and ports of the ready pods with these labels."""
         return [
-            life.surroundings.port for life in self._lives.values()
+            (life.surroundings.host, life.surroundings.port) for life in self._lives.values()
             if life.ready and not life.doomed and life.pod["metadata"]["namespace"] == namespace
             and selector.items() <= life.pod["metadata"].get("labels", {}).items()
         ]  # fmt: skip

@@ -163,7 +163,7 @@ class PodLife:
         except OSError as error:
             return self._ending(begun, 128, "StartError", f"exec: {error}")
         self.process = process
-        probes = Probes(self.surroundings.container, self.surroundings.port, self._node.hurry)
+        probes = Probes(self.surroundings.container, self.surroundings.address, self._node.hurry)
         try:
             self.ready = await probes.look()
             await self._write("Running", {"running": {"startedAt": begun}}, started=probes.started)
@@ -221,7 +221,7 @@ class PodLife:
             status |= {"reason": "Evicted", "message": words}
         if self._scheduled["status"] == "True":
             image = self.surroundings.container["image"]
-            status |= {"startTime": self._started, "podIP": "127.0.0.1", "containerStatuses": [{
+            status |= {"startTime": self._started, "podIP": self.surroundings.host, "containerStatuses": [{
                 "name": self._name, "image": image, "imageID": "", "ready": self.ready, "started": started,
                 "restartCount": self._restarts, "state": state, "lastState": self._last,
             }]}  # fmt: skip

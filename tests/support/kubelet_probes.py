@@ -1,4 +1,4 @@
-"""The probes of a container, asked over HTTP at the port that it really has."""
+"""The probes of a container, asked over HTTP at the address that it really has."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PACE, _READY_PACE = 0.1, 0.3
 class Probes:
     """Asks more often than real probes do, but loses patience no sooner (``hurry`` times sooner, if given)."""
 
-    def __init__(self, container: Object, port: int, hurry: float) -> None:
+    def __init__(self, container: Object, address: str, hurry: float) -> None:
         self._probes = {kind: container.get(f"{kind}Probe") for kind in ("startup", "liveness", "readiness")}
-        self._port, self._hurry = port, hurry
+        self._address, self._hurry = address, hurry
         self._client = aiohttp.ClientSession()
         self._next = 0.0
         self._well_since: dict[str, float] = {}
@@ -51,7 +51,7 @@ class Probes:
             return True
         self._well_since.setdefault(kind, time.monotonic() + probe.get("initialDelaySeconds", 0) / self._hurry)
         asked = probe["httpGet"]
-        url = f"http://127.0.0.1:{self._port}{asked.get('path', '/')}"
+        url = f"http://{self._address}{asked.get('path', '/')}"
         try:
             timeout = aiohttp.ClientTimeout(total=probe.get("timeoutSeconds", 1))
             async with self._client.get(url, timeout=timeout) as answer:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import os
+import random
 import shlex
 import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.support.apiserver import DIES_WITH_US, free_port
+from tests.support.apiserver import DIES_WITH_US
 
 Object = dict[str, Any]
 _MESSAGE_BYTES = 2048
@@ -64,18 +66,26 @@ class ContainerProcess:
         return "".join(tail.splitlines(keepends=True)[-_MESSAGE_LINES:])
 
 
+def an_address() -> str:
+    """Give an address of this machine that nobody else uses: all of 127.0.0.0/8 is its own."""
+    third = random.SystemRandom()
+    return f"127.{third.randint(1, 254)}.{third.randint(0, 255)}.{third.randint(1, 254)}"
+
+
 class Surroundings:
     """What a container of a pod finds on this machine, where it believes to be alone on its own.
 
-    The number after ``--port`` becomes ``port``, a free one; the address after ``--host`` becomes 127.0.0.1; paths in
-    emptyDir volumes (but ``/tmp``, which becomes TMPDIR) become paths in ``folder``.
+    It has an address of its own, as every pod has: the one after ``--host`` becomes ``host``, ports stay what they are.
+    Paths in emptyDir volumes (but ``/tmp``, which becomes TMPDIR) become paths in ``folder``.
     """
 
     def __init__(self, pod: Object, folder: Path) -> None:
         self._pod = pod
         self.folder = folder
         self.container: Object = pod["spec"]["containers"][0]
-        self.port = free_port()
+        self.host = an_address()
+        words = [*self.container.get("command", ()), *self.container.get("args", ())]
+        self.port = next((int(after) for word, after in pairwise(words) if word == "--port"), 0)
         empty = {volume["name"] for volume in pod["spec"].get("volumes", ()) if "emptyDir" in volume}
         mounts = self.container.get("volumeMounts", ())
         self._folders = {
@@ -85,13 +95,18 @@ class Surroundings:
         for place in (*self._folders.values(), folder / "tmp"):
             place.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def address(self) -> str:
+        """Host and port of its server."""
+        return f"{self.host}:{self.port}"
+
     def command(self) -> list[str]:
         """Give the command line, made fit for this machine."""
         words = [*self.container.get("command", ()), *self.container.get("args", ())]
         found = [self._local(word) for word in words]
         for place, word in enumerate(words[:-1]):
-            if word in ("--port", "--host"):
-                found[place + 1] = str(self.port) if word == "--port" else "127.0.0.1"
+            if word == "--host":
+                found[place + 1] = self.host
         return found
 
     def environment(self, base: Mapping[str, str], sources: Mapping[str, Object]) -> dict[str, str]:
@@ -118,7 +133,7 @@ class Surroundings:
 
     def _field(self, path: str) -> str:
         if path == "status.podIP":
-            return "127.0.0.1"
+            return self.host
         value: Any = self._pod
         for part in path.split("."):
             value = value[part]

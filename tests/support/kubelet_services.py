@@ -9,12 +9,12 @@ from contextlib import suppress
 
 from tests.support.kubelet_mirror import Mirror
 
-ReadyPods = Callable[[str, Mapping[str, str]], list[int]]
+ReadyPods = Callable[[str, Mapping[str, str]], list[tuple[str, int]]]
 _CHUNK = 65536
 
 
 class Services:
-    """Forwards connections; ``ready_pods`` gives the ports of the ready pods of a namespace with some labels."""
+    """Forwards connections; ``ready_pods`` gives hosts and ports of the ready pods of a namespace with some labels."""
 
     def __init__(self, mirror: Mirror, ready_pods: ReadyPods) -> None:
         self._mirror, self._ready_pods = mirror, ready_pods
@@ -50,12 +50,12 @@ class Services:
         """Lead one connection to a pod; it is closed at once where no pod is ready."""
         service = self._mirror.get("Service", namespace, name)
         selector = service["spec"].get("selector") if service else None
-        ports = self._ready_pods(namespace, selector) if selector else []
+        pods = self._ready_pods(namespace, selector) if selector else []
         try:
-            if ports:
-                port = ports[next(self._turn) % len(ports)]
+            if pods:
+                host, port = pods[next(self._turn) % len(pods)]
                 with suppress(OSError):
-                    pod_reader, pod_writer = await asyncio.open_connection("127.0.0.1", port)
+                    pod_reader, pod_writer = await asyncio.open_connection(host, port)
                     await asyncio.gather(_pump(reader, pod_writer), _pump(pod_reader, writer))
         finally:
             writer.close()

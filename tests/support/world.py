@@ -16,7 +16,16 @@ from specs.status import ModelStatus
 from tests.support.builders import GOLDEN, NAME, NOW, PATH, TRAIN
 from tests.support.data_stages import BARE
 from tests.support.fake_git import TRUNK, FakeForge, FakeRepository
-from tests.support.fakes import FakeJobs, FakeServers, FakeSource, FakeSources, FakeStore, release_of
+from tests.support.fakes import (
+    FakeCalendar,
+    FakeJobs,
+    FakeServers,
+    FakeSource,
+    FakeSources,
+    FakeStore,
+    FakeTraffic,
+    release_of,
+)
 from tests.support.wire import Wire
 
 TEXT = f"""\
@@ -71,6 +80,8 @@ class World:
         self.jobs = FakeJobs(self.wire, self.store, self.clock)
         self.servers = FakeServers(self.wire)
         self.sources = FakeSources()
+        self.traffic = FakeTraffic()
+        self.calendar = FakeCalendar()
         self.status = ModelStatus()
         self.limits = Limits()
         self.git.person_commits(TRUNK, {PATH: text.encode()}, "Add the shelf model", int(self.now))
@@ -86,7 +97,10 @@ class World:
     # ------------------------------------------------------------------------------------------------- the loop
     def reconciler(self) -> Reconciler:
         """Give a controller that was just started."""
-        ports = Ports(self.store, self.git, self.forge, self.jobs, self.servers, data=self.sources)
+        ports = Ports(
+            self.store, self.git, self.forge, self.jobs, self.servers, data=self.sources, traffic=self.traffic,
+            calendar=self.calendar,
+        )  # fmt: skip
         return Reconciler(ports, self.clock, limits=self.limits)
 
     def one_pass(self, reconciler: Reconciler | None = None) -> Result:

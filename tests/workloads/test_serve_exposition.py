@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from specs.digests import short
 from tests.support import onnx_models
-from tests.support.inference_server import ServerProcess, infer_request, running
+from tests.support.inference_server import infer_request, running, samples
 
 REQUEST = infer_request([0.0] * 3072, [1, 3, 32, 32])
-
-
-def samples(server: ServerProcess) -> dict[tuple[str, ...], float]:
-    """Give every sample by its name and label values."""
-    text = server.http.get("/metrics").text
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()) if not _.startswith("le"))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if not sample.name.endswith("_bucket")
-    }
 
 
 def test_series_tell_the_story(tmp_path: Path) -> None:
@@ -41,8 +28,8 @@ def test_series_tell_the_story(tmp_path: Path) -> None:
         assert seen["trunkline_requests_total", "", "rejected", ""] == 1
         assert seen["trunkline_model_info", short(models[0].file), "digits", short(models[0].run), "1"] == 1
         for stage, count in (("queue", 4), ("inference", 4), ("decode", 1), ("total", 5)):
-            assert seen["trunkline_request_seconds_count", "digits", stage] == count
-            assert 0 < seen["trunkline_request_seconds_sum", "digits", stage] < 60
+            assert seen["trunkline_request_seconds_count", "digits", stage, "1"] == count
+            assert 0 < seen["trunkline_request_seconds_sum", "digits", stage, "1"] < 60
         assert seen["trunkline_batch_rows_sum", "digits"] == 4
         assert seen["trunkline_queue_depth", "digits"] == 0
         assert seen["trunkline_loads_total", "digits", "ok"] == 1

@@ -45,7 +45,7 @@ def test_response_holds_only_what_was_asked_for() -> None:
     )
     call = protocol.parse(body, length)
     outputs = {name: np.array([[value]], np.float32) for name, value in (("w", 1), ("y", 2), ("z", 3))}
-    response = protocol.respond(call, "m", 3, "abc", outputs)
+    response = protocol.respond(call, "m", 3, "abc", outputs, "r-1")
     size = int(response.headers[protocol.HEADER_LENGTH])
     assert isinstance(response.body, bytes)
     assert json.loads(response.body[:size]) == {

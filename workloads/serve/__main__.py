@@ -78,7 +78,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     cache = options.cache or options.state / "cache"
     return Settings(
         options.state, cache, options.host, options.port, limits, wanted=options.target,
-        trust=Trust(options.trusted_keys), drain_delay=options.drain_delay,
+        trust=Trust(options.trusted_keys), drain_delay=options.drain_delay, watch=options.watch,
+        keep=options.keep,
     )  # fmt: skip
 
 
@@ -130,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"load only what one of these signed (default: {TRUSTED_VARIABLE})",
     )  # fmt: skip
     option("--drain-delay", default=0.0, type=_seconds, metavar="SECONDS", help="to go on answering after SIGTERM")
+    option("--no-watch", dest="watch", action="store_false", help="count no pictures and predictions")
+    option("--no-keep", dest="keep", action="store_false", help="keep no pictures, whatever specs ask for")
     option("--max-body", default=Limits.max_body, type=_positive, metavar="BYTES", help="of one request")
     option("--max-pixels", default=Limits.max_pixels, type=_positive, metavar="N", help="of one picture")
     option("--queue", default=Limits.queue, type=_positive, metavar="N", help="requests of a model that may wait")

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol as TypingProtocol
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from specs.monitoring import Labelling
 from workloads.serve.answers import Refusal, json_answer
 from workloads.serve.cache import Blobs, Cache
 from workloads.serve.exposition import Metrics
+from workloads.serve.keeping import Keeper
+from workloads.serve.keeping_series import KeptSeries
+from workloads.serve.keeping_shelf import KeptStore
 from workloads.serve.limits import Intake, Limits
 from workloads.serve.plain import Predictions
 from workloads.serve.repository import Repository
 from workloads.serve.startup import Wanted, serve_only
 from workloads.serve.state import State
 from workloads.serve.trust import Trust
+from workloads.serve.truth import Truths
 from workloads.serve.v2 import Protocol
+from workloads.serve.watching import Watching
 
 LOADERS = 2
 DRAIN = 4.0
@@ -46,35 +54,48 @@ class Settings:
     wanted: Wanted | None = None
     """All that it serves, from start to end; without it, what it served last and whatever it is asked for."""
     trust: Trust = field(default_factory=Trust)
+    watch: bool = True
+    """Whether pictures and what is found in them are counted, and remembered until the truth is told."""
+    keep: bool = True
+    """Whether pictures may be kept for people, where a spec asks for it."""
     drain_delay: float = 0.0
     """Seconds to go on answering after it was told to stop, so that whoever sends requests here gets to know."""
+
+
+class ServerStore(Blobs, KeptStore, TypingProtocol):
+    """What a server needs of ``adapters.store.Store``."""
 
 
 class Server:
     """One server process: ``start``, then ``stop``."""
 
-    def __init__(self, store: Blobs, settings: Settings) -> None:
+    def __init__(self, store: ServerStore, settings: Settings) -> None:
         """Take the state directory; Stalled ``StateInUse`` where another server has it. Needs a running loop."""
         self._settings = settings
         limits = settings.limits
         self._state = State(settings.state)
         self._loaders = ThreadPoolExecutor(LOADERS, "load")
         self._decoders = ThreadPoolExecutor(max(2, limits.threads), "decode")
-        metrics = Metrics()
+        metrics, watching = Metrics(watch=settings.watch), Watching()
         intake = Intake(limits)
         cache = Cache(settings.cache, store)
         self.repository = Repository(
             store, cache, self._state, limits, metrics, self._loaders, trust=settings.trust
         )
         fixed = settings.wanted is not None
-        self._protocol = Protocol(self.repository, intake, metrics, _version(), fixed=fixed)
-        predictions = Predictions(self.repository, intake, metrics, limits, self._decoders)
+        self._protocol = Protocol(self.repository, intake, metrics, watching, _version(), fixed=fixed)
+        self._keeper = self._make_keeper(store, metrics) if settings.keep else None
+        predictions = Predictions(
+            self.repository, intake, metrics, watching, limits, self._decoders, keeper=self._keeper
+        )  # fmt: skip
+        truths = Truths(intake, metrics, watching.recent, self._decoders, self._keeper)
         self._metrics = metrics
         self._leaving = False
         app = web.Application(middlewares=[self._farewell, _refusals])
         app.add_routes([
             *self._protocol.routes(),
             web.post("/models/{name}/predict", predictions.predict),
+            web.post("/models/{name}/truth", truths.tell),
             web.get("/trunkline/models", self._models),
             web.get("/metrics", self._exposition),
         ])  # fmt: skip
@@ -83,6 +104,16 @@ class Server:
             lingering_time=LINGER, shutdown_timeout=DRAIN,
         )  # fmt: skip
         self.url = ""
+
+    def _make_keeper(self, store: ServerStore, metrics: Metrics) -> Keeper:
+        replica = f"{socket.gethostname()}:{self._settings.state.absolute()}"
+
+        def labelling() -> dict[str, Labelling | None]:
+            """Give what is asked for of each model that serves. The keeper's thread asks; ``slots`` gives a copy."""
+            slots = self.repository.slots()
+            return {name: slot.served.options.labelling for name, slot in slots.items() if slot.served is not None}
+
+        return Keeper(store, KeptSeries(metrics.registry), replica, labelling)
 
     async def start(self) -> None:
         """Listen, load what must serve, then be ready and say so in ``address.json``.
@@ -116,6 +147,8 @@ class Server:
         """Stop accepting, answer what is in flight (at most twice DRAIN seconds), and let go of everything."""
         self._explain("the server stops")
         await self._runner.cleanup()
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.close)
         self.repository.close()
         self._state.retract()
         self._state.close()
@@ -161,7 +194,7 @@ def _version() -> str:
         return "0"
 
 
-async def serve(store: Blobs, settings: Settings, stop: asyncio.Event) -> None:
+async def serve(store: ServerStore, settings: Settings, stop: asyncio.Event) -> None:
     """Run a server until ``stop`` is set; prints one line when it is ready. Raises what ``Server.start`` raises."""
     server = Server(store, settings)
     starting = asyncio.create_task(server.start())

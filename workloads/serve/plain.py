@@ -7,31 +7,38 @@ import math
 import time
 from concurrent.futures import Executor
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
+from specs.records import ArtifactRecord
 from workloads.preprocess import preprocess
 from workloads.serve import images, results
 from workloads.serve.answers import Refusal, json_answer
 from workloads.serve.engine import EngineFailure
 from workloads.serve.exposition import Metrics
+from workloads.serve.keeping import Keeper, Offered
 from workloads.serve.limits import SOON, Intake, Limits
-from workloads.serve.protocol import FILE_HEADER
-from workloads.serve.repository import Repository, Served
+from workloads.serve.protocol import FILE_HEADER, REQUEST_HEADER
+from workloads.serve.repository import Repository
+from workloads.serve.served import Served
 from workloads.serve.tensors import DATATYPES, Array
-
-CONFIDENCE = 0.25
+from workloads.serve.watching import Watching
 
 
 class Predictions:
     """The handler of plain uploads. Decoding runs in the executor, for it takes longer than an event loop may."""
 
     def __init__(
-        self, repository: Repository, intake: Intake, metrics: Metrics, limits: Limits, executor: Executor
-    ) -> None:
+        self, repository: Repository, intake: Intake, metrics: Metrics, watching: Watching, limits: Limits,
+        executor: Executor, *, keeper: Keeper | None,
+    ) -> None:  # fmt: skip
+        """``keeper`` is offered every picture that was answered."""
+        self._keeper = keeper
         self._repository = repository
         self._intake = intake
         self._metrics = metrics
+        self._watching = watching
         self._limits = limits
         self._executor = executor
         self._decoding = 0
@@ -41,23 +48,29 @@ class Predictions:
         with self._metrics.request() as tally:
             name = request.match_info["name"]
             confidence = _confidence(request.query.get("conf"))
+            named = self._watching.name(request.headers.get(REQUEST_HEADER))
             async with self._intake.body(request) as body:
                 served = self._repository.get(name)
-                tally.model, tally.version = name, str(served.target.version)
+                tally.series = served.observer.series
                 with served.lease():
                     picture = images.picture_in(body, request.headers.get("Content-Type", ""))
-                    size, tensor = await self._prepare(name, served, picture)
+                    size, tensor = await self._prepare(served, picture)
                     outputs = await self._infer(served, tensor)
-            decode = partial(results.decode_results, served.artifact, outputs, size, confidence)
-            found = await asyncio.get_running_loop().run_in_executor(self._executor, decode)
+            read = partial(_read, served.artifact, outputs, size, confidence)
+            told, found = await asyncio.get_running_loop().run_in_executor(self._executor, read)
+            self._watching.answered(name, served, named, rows=tensor, found=found, size=size)
+            if self._keeper is not None and served.options.labelling is not None:
+                about = (served.target, served.artifact, served.options.labelling)
+                self._keeper.offer(Offered(name, *about, named, picture, size, tensor, found))
             answer = {
                 "model": name, "version": served.target.version, "file": served.file, "task": served.artifact.task,
-                "image": {"height": size[0], "width": size[1]}, "results": found,
+                "request": named, "image": {"height": size[0], "width": size[1]}, "results": told,
             }  # fmt: skip
-            headers = {FILE_HEADER: served.file, "Trunkline-Version": str(served.target.version)}
+            version = str(served.target.version)
+            headers = {FILE_HEADER: served.file, "Trunkline-Version": version, REQUEST_HEADER: named}
             return json_answer(answer, headers=headers)
 
-    async def _prepare(self, name: str, served: Served, picture: bytes) -> tuple[tuple[int, int], Array]:
+    async def _prepare(self, served: Served, picture: bytes) -> tuple[tuple[int, int], Array]:
         """Give the picture's (height, width) and the model's input."""
         if self._decoding >= self._limits.queue:
             raise Refusal(429, f"{self._decoding} pictures wait to be decoded; try again soon", headers=SOON)
@@ -68,7 +81,7 @@ class Predictions:
             return await loop.run_in_executor(self._executor, _tensor, served, picture, self._limits.max_pixels)
         finally:
             self._decoding -= 1
-            self._metrics.decoded(name, time.perf_counter() - started)
+            served.observer.series.stages["decode"].add(time.perf_counter() - started)
 
     async def _infer(self, served: Served, tensor: Array) -> dict[str, Array]:
         inputs = {served.engine.inputs[0].name: tensor}
@@ -86,9 +99,17 @@ def _tensor(served: Served, picture: bytes, max_pixels: int) -> tuple[tuple[int,
     return (image.shape[0], image.shape[1]), tensor.astype(dtype, copy=False)
 
 
+def _read(
+    artifact: ArtifactRecord, outputs: dict[str, Array], size: tuple[int, int], confidence: float
+) -> tuple[list[dict[str, Any]], results.Findings]:
+    """Give what the client is told, and what is counted."""
+    told = results.decode_results(artifact, outputs, size, confidence)
+    return told, results.findings(artifact, outputs, 1)
+
+
 def _confidence(text: str | None) -> float:
     if text is None:
-        return CONFIDENCE
+        return results.CONFIDENCE
     try:
         value = float(text)
     except ValueError:

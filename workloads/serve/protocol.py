@@ -151,8 +151,13 @@ def _wanted(request: _Request) -> dict[str, bool] | None:
     return wanted
 
 
-def respond(call: Call, name: str, version: int, file: str, outputs: Mapping[str, Array]) -> web.Response:
-    """Give the response to ``call``: JSON, followed by the outputs that go back as binary."""
+def respond(
+    call: Call, name: str, version: int, file: str, outputs: Mapping[str, Array], request: str
+) -> web.Response:
+    """Give the response to ``call``: JSON, followed by the outputs that go back as binary.
+
+    Clients that gave no id find ``request``, the name that was made for theirs, in a header.
+    """
     described: list[dict[str, Any]] = []
     parts: list[bytes] = []
     wanted = call.outputs if call.outputs is not None else dict.fromkeys(outputs, call.binary)
@@ -169,7 +174,7 @@ def respond(call: Call, name: str, version: int, file: str, outputs: Mapping[str
     if call.id is not None:
         answer["id"] = call.id
     head = to_json(answer, inf_nan_mode="constants")
-    headers = {FILE_HEADER: file}
+    headers = {FILE_HEADER: file, REQUEST_HEADER: request}
     if not parts:
         return web.Response(body=head, headers=headers, content_type="application/json")
     headers[HEADER_LENGTH] = str(len(head))
@@ -178,3 +183,5 @@ def respond(call: Call, name: str, version: int, file: str, outputs: Mapping[str
 
 FILE_HEADER = "Trunkline-File"
 """First digits of the digest of the file that answered."""
+REQUEST_HEADER = "Trunkline-Request"
+"""Names a request, so that the truth about it can be told later."""

@@ -4,81 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from specs.digests import short
 from specs.errors import Stalled, Transient, TrunklineError
 from specs.records import ArtifactRecord
+from specs.serving import ServerOptions
 from workloads.serve.answers import Refusal
 from workloads.serve.batching import Batcher
 from workloads.serve.cache import Blobs, Cache
-from workloads.serve.engine import Engine
 from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Limits
 from workloads.serve.loading import Proven, load, read_artifact
-from workloads.serve.state import Saved, State, Target
+from workloads.serve.served import Served, Slot
+from workloads.serve.state import Asked, Saved, State, Target
 from workloads.serve.trust import Noted, Trust
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
-
-
-class Served:
-    """One version that answers requests, until it is retired and the last of them is done."""
-
-    def __init__(self, proven: Proven, target: Target, batcher: Batcher) -> None:
-        self.engine: Engine = proven.engine
-        self.artifact: ArtifactRecord = proven.artifact
-        self.target = target
-        self.batcher = batcher
-        self.file = short(target.file)
-        self._leases = 0
-        self._retired = False
-
-    @contextmanager
-    def lease(self) -> Iterator[None]:
-        """Keep it able to answer over an ``await``, even when it is replaced meanwhile."""
-        self._leases += 1
-        try:
-            yield
-        finally:
-            self._leases -= 1
-            self._close_when_done()
-
-    def retire(self) -> None:
-        """Take no new leases; requests in the queue are still answered."""
-        self._retired = True
-        self._close_when_done()
-
-    def _close_when_done(self) -> None:
-        if self._retired and self._leases == 0:
-            self.batcher.close()
-
-
-@dataclass
-class Slot:
-    """All that is known under one model name."""
-
-    served: Served | None = None
-    saved: Saved | None = None
-    failed_file: str | None = None
-    failure: str = ""
-    incoming: Saved | None = None
-    """What is being loaded."""
-
-    def describe(self) -> dict[str, object]:
-        """Give the form that ``/trunkline/models`` shows."""
-        target = self.served.target.model_dump() if self.served else dict.fromkeys(Target.model_fields)
-        return {
-            **target, "ready": self.served is not None, "loading": self.incoming is not None,
-            "failed_file": self.failed_file, "failure": self.failure,
-        }  # fmt: skip
 
 
 class Repository:
@@ -100,7 +48,7 @@ class Repository:
         self._executor = executor
         self._slots: dict[str, Slot] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._asked: dict[tuple[str, Target], asyncio.Task[None]] = {}
+        self._asked: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def slots(self) -> dict[str, Slot]:
         """Give all models that were asked for, by name."""
@@ -131,22 +79,24 @@ class Repository:
             else:
                 self._install(slot, saved, proven)
 
-    async def load(self, name: str, target: Target) -> None:
-        """Serve ``target``; returns when it does. What serves now goes on until then, and whenever this fails.
+    async def load(self, name: str, asked: Asked) -> None:
+        """Serve what is asked for; returns when it does. What serves now goes on until then, and whenever this fails.
 
-        The same load asked for twice at once is one load, and a load outlives the client that asked for it. Raises
+        The same load asked for twice at once is one load, and a load outlives the client that asked for it. Where it
+        serves already nothing is loaded; where it stands by it only takes over again, without the store. Raises
         Stalled ``ArtifactMissing``, ``SignatureMissing``, ``SignatureInvalid``, ``LoadFailed``, ``SelfTestFailed``;
         CorruptArtifact; Transient.
         """
-        task = self._asked.get((name, target))
+        key = (name, asked.model_dump_json())
+        task = self._asked.get(key)
         if task is None:
-            task = asyncio.create_task(self._load(name, target))
-            self._asked[name, target] = task
-            task.add_done_callback(lambda done: self._answered(name, target, done))
+            task = asyncio.create_task(self._load(name, asked))
+            self._asked[key] = task
+            task.add_done_callback(lambda done: self._answered(key, done))
         await asyncio.shield(task)
 
-    def _answered(self, name: str, target: Target, task: asyncio.Task[None]) -> None:
-        del self._asked[name, target]
+    def _answered(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        del self._asked[key]
         if not task.cancelled():
             task.exception()  # it is in the log; the client that would have got it may be gone
 
@@ -157,22 +107,27 @@ class Repository:
             slot = self._slots.pop(name, None)
             if slot is not None and slot.served is not None:
                 slot.served.retire()
+                slot.standby.drop()
             self._metrics.withdraw(name)
             self._prune()
 
-    async def _load(self, name: str, target: Target) -> None:
+    async def _load(self, name: str, asked: Asked) -> None:
         async with self._turns[name]:
-            slot = self._slots.setdefault(name, Slot())
+            slot, target = self._slots.setdefault(name, Slot()), asked.target
             if slot.saved is not None and slot.served is not None and slot.saved.target.file == target.file:
-                await self._renumber(slot, slot.saved, slot.served, target)
+                await self._renumber(slot, slot.saved, slot.served, asked)
+                return
+            if await self._take_back(slot, asked):
                 return
             if slot.failed_file != target.file:
                 slot.failed_file, slot.failure = None, ""
             try:
                 artifact, proof = await self._run(self._look_up, target)
-                saved = Saved(name=name, target=target, artifact=artifact, previous=_previous(slot), proof=proof)
+                saved = Saved(name=name, target=target, artifact=artifact, previous=_previous(slot), proof=proof,
+                              told=_told(asked, slot))  # fmt: skip
                 slot.incoming = saved
                 proven = await self._in_thread(saved)
+                saved = saved.model_copy(update={"since": time.time()})
                 # On disk first: killed in between, a restart serves the new one, which has proved itself.
                 await self._run(self._state.save, saved)
             except TrunklineError as error:
@@ -183,19 +138,43 @@ class Repository:
             self._install(slot, saved, proven)
             self._prune()
 
-    async def _renumber(self, slot: Slot, saved: Saved, served: Served, target: Target) -> None:
-        """The file serves already: nothing to load, but its version, run and weights may have other names now."""
+    async def _take_back(self, slot: Slot, asked: Asked) -> bool:
+        """Let the version before take over again, where it still stands by and is asked for exactly."""
+        found = slot.standby.take(asked.target)
+        if found is None:
+            return False
+        served, before = found
+        saved = before.model_copy(update={"told": _told(asked, slot), "since": time.time()})
+        try:
+            await self._run(self._state.save, saved)
+        except TrunklineError:
+            slot.standby.keep(served, before, saved.options.standby)
+            raise
+        served.options = saved.options
+        self._swap(slot, saved, served)
+        self._prune()
+        return True
+
+    async def _renumber(self, slot: Slot, saved: Saved, served: Served, asked: Asked) -> None:
+        """The file serves already: nothing to load, but its version, run and weights may have other names now.
+
+        So may the server's options.
+        """
+        target, told = asked.target, _told(asked, slot)
         if target.weights != saved.artifact.weights:
             made, asked = short(saved.artifact.weights), short(target.weights)
             msg = f"file {served.file} was made from weights {made}, not {asked}"
             raise Stalled("CorruptArtifact", msg)
+        proof, since = saved.proof, saved.since
         if target != saved.target:
             # Unsigned, this needs no store: nothing but a number changes.
-            proof = (await self._run(self._look_up, target))[1] if self._trust.keys else {}
-            renumbered = saved.model_copy(update={"target": target, "proof": proof})
+            proof, since = (await self._run(self._look_up, target))[1] if self._trust.keys else {}, time.time()
+        if (target, told) != (saved.target, saved.told):
+            renumbered = saved.model_copy(update={"target": target, "proof": proof, "told": told, "since": since})
             await self._run(self._state.save, renumbered)
-            slot.saved, served.target = renumbered, target
-            self._metrics.serve(saved.name, target, lambda: served.batcher.depth)
+            slot.saved, served.target, served.options = renumbered, target, renumbered.options
+            slot.standby.last(served.options.standby)
+            self._show(renumbered, served)
         slot.failed_file, slot.failure = None, ""
 
     def _look_up(self, target: Target) -> tuple[ArtifactRecord, dict[str, str]]:
@@ -212,15 +191,24 @@ class Repository:
         return asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
 
     def _install(self, slot: Slot, saved: Saved, proven: Proven) -> None:
-        """Swap: from here on new requests meet the new version, and the old one finishes what it has."""
-        served = Served(proven, saved.target, Batcher(proven.engine, self._limits, self._metrics.observer(saved.name)))
-        old, slot.served, slot.saved = slot.served, served, saved
+        observer = self._metrics.observer(saved.name, saved.artifact.names)
+        batcher = Batcher(proven.engine, self._limits, observer)
+        self._swap(slot, saved, Served(proven, saved, batcher, observer))
+
+    def _swap(self, slot: Slot, saved: Saved, served: Served) -> None:
+        """From here on new requests meet this version; the one before it finishes what it has, and may stand by."""
+        old, before = slot.served, slot.saved
+        slot.served, slot.saved = served, saved
         slot.failed_file, slot.failure = None, ""
-        if old is not None:
-            old.retire()
+        if old is not None and before is not None:
+            slot.standby.keep(old, before, served.options.standby)
         self._metrics.load(saved.name, "ok")
-        self._metrics.serve(saved.name, saved.target, lambda: served.batcher.depth)
+        self._show(saved, served)
         log.info("model %s serves version %d, file %s", saved.name, saved.target.version, served.file)
+
+    def _show(self, saved: Saved, served: Served) -> None:
+        since = saved.since or time.time()
+        self._metrics.serve(saved.name, saved.target, served.observer, lambda: served.batcher.depth, since=since)
 
     def _note_failure(self, slot: Slot, name: str, target: Target, error: TrunklineError) -> None:
         slot.failure = error.message
@@ -237,8 +225,16 @@ class Repository:
     def close(self) -> None:
         """Answer what waits, then stop all inference threads."""
         for slot in self._slots.values():
+            slot.standby.drop()
             if slot.served is not None:
                 slot.served.retire()
+
+
+def _told(asked: Asked, slot: Slot) -> dict[str, Any]:
+    """Give the options of what is asked for; where none are said, those of what serves."""
+    if asked.options is not None:
+        return asked.options
+    return slot.saved.told if slot.saved is not None else ServerOptions().plain()
 
 
 def _previous(slot: Slot) -> list[str]:

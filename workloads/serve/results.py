@@ -13,10 +13,15 @@ from workloads.serve.answers import Refusal
 from workloads.serve.tensors import Array
 
 TOP = 5
+CONFIDENCE = 0.25
+"""The least of a detection, where nobody asks for another one; what is counted never depends on what is asked for."""
 OVERLAP = 0.7
 """Of two boxes of a class that overlap more (intersection over union), the less confident one is dropped."""
 MOST = 300
 """Detections in one picture."""
+Findings = list[Array]
+"""What was found in some pictures: arrays of shape (n, C), scores of all classes, or (n, R, 6), x1, y1, x2, y2 in input
+pixels, confidence and class of each detection, also of those below any threshold. Empty where nobody can read it."""
 _SURE = 0.05
 """Detections below this confidence are noise: their order and number may differ between machines."""
 
@@ -42,6 +47,23 @@ def decode_results(
         "use /v2/models/NAME/infer for the raw outputs"
     )
     raise Refusal(501, msg)
+
+
+def findings(artifact: ArtifactRecord, outputs: Mapping[str, Array], pictures: int) -> Findings:
+    """Give what was found in each of ``pictures``, as far as it can be told from the shape of the outputs.
+
+    Of other tasks than classify and detect the first four values of a detection are whatever the model says.
+    """
+    output = next(iter(outputs.values()))
+    if output.shape[:1] != (pictures,) or output.dtype.kind != "f" or not output.size:
+        return []
+    if artifact.task == "classify":
+        return [output] if output.ndim == 2 else []
+    if _has_rows(artifact.task, output.shape):
+        return [output[:, :MOST, :6]]
+    if artifact.task == "detect" and output.ndim == 3 and output.shape[1] == 4 + len(artifact.names):
+        return [suppress(picture, CONFIDENCE)[None] for picture in output]
+    return []
 
 
 def _named(index: int, names: Sequence[str]) -> dict[str, Any]:
@@ -71,22 +93,22 @@ def suppress(output: Array, confidence: float) -> Array:
     ``output`` is (4 + classes, anchors): centre x, centre y, width, height in input pixels, then a score for each
     class. Each anchor stands for its best class; overlapping boxes of the same class are one object.
     """
-    scores, classes = output[4:].max(axis=0), output[4:].argmax(axis=0)
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] >= confidence]
+    scores = output[4:].max(axis=0)
+    sure = np.flatnonzero(scores >= confidence)
+    order = sure[np.argsort(-scores[sure], kind="stable")]
+    scores, kinds = scores[order], output[4:, order].argmax(axis=0)
     centre, half = output[:2, order].T, output[2:4, order].T / 2
     boxes = np.concatenate([centre - half, centre + half], axis=1)
-    kinds = classes[order]
     kept: list[int] = []
     left = np.arange(len(order))
     while left.size and len(kept) < MOST:
         best, left = int(left[0]), left[1:]
         kept.append(best)
-        left = left[(kinds[left] != kinds[best]) | (_overlap(boxes[best], boxes[left]) <= OVERLAP)]
-    return np.concatenate([boxes[kept], scores[order][kept, None], kinds[kept, None]], axis=1)
+        left = left[(kinds[left] != kinds[best]) | (overlap(boxes[best], boxes[left]) <= OVERLAP)]
+    return np.concatenate([boxes[kept], scores[kept, None], kinds[kept, None]], axis=1)
 
 
-def _overlap(box: Array, others: Array) -> Array:
+def overlap(box: Array, others: Array) -> Array:
     """Give intersection over union of one box with each of the others (n, 4)."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     shared = np.clip(sides, 0, None).prod(axis=1)

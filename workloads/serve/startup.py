@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from specs.errors import Stalled, TrunklineError
 from workloads.serve.repository import Repository
-from workloads.serve.state import ModelName, State, Target
+from workloads.serve.state import Asked, ModelName, State
 
 TARGET_VARIABLE = "TRUNKLINE_SERVING_TARGET"
 HOPELESS_EXIT = 10
@@ -28,15 +28,10 @@ _HOPELESS = frozenset({
 log = logging.getLogger(__name__)
 
 
-class Wanted(Target):
+class Wanted(Asked):
     """What to serve, and the model's name at this server."""
 
     name: ModelName
-
-    @property
-    def target(self) -> Target:
-        """Give it without the name."""
-        return Target(version=self.version, file=self.file, run=self.run, weights=self.weights)
 
 
 class Hopeless(Stalled):
@@ -70,9 +65,7 @@ async def _attempt(wanted: Wanted, state: State, repository: Repository) -> None
             state.forget(saved.name)
     if wanted.name not in repository.slots():
         await repository.restore()
-    slot = repository.slots().get(wanted.name)
-    if slot is None or slot.served is None:
-        await repository.load(wanted.name, wanted.target)
+    await repository.load(wanted.name, wanted)  # no more than its options where it serves by now
 
 
 def _pauses() -> Iterator[float]:

@@ -7,13 +7,14 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from specs.digests import Digest
+from specs.digests import Digest, digest_of
 from specs.errors import Stalled, Transient
 from specs.records import ArtifactRecord
+from specs.serving import ServerOptions
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,18 @@ class Target(BaseModel):
     weights: Digest
 
 
+class Asked(Target):
+    """A target as it is asked for: with what the server shall do beside answering."""
+
+    options: dict[str, Any] | None = None
+    """``ServerOptions``; where they are not given, they stay as they are."""
+
+    @property
+    def target(self) -> Target:
+        """Give the target alone."""
+        return Target(version=self.version, file=self.file, run=self.run, weights=self.weights)
+
+
 class Saved(BaseModel):
     """A target that loaded and passed its self-tests."""
 
@@ -39,10 +52,28 @@ class Saved(BaseModel):
     name: ModelName
     target: Target
     artifact: ArtifactRecord
+    since: float = 0.0
+    """Unix time since which this version serves here; a restart does not change it."""
     previous: list[Digest] = []
     """Files of the version before this one, which stay in the cache."""
     proof: dict[str, str] = {}
     """Records of the store by which it was proved that a trusted key signed it: key to text."""
+    told: dict[str, Any] = Field(default_factory=lambda: ServerOptions().plain())
+    """The options, word for word: their name is the teller's, also where this server does not know all of them."""
+
+    @property
+    def options(self) -> ServerOptions:
+        """What the server does beside answering; what it does not understand is no reason not to serve."""
+        try:
+            return ServerOptions.model_validate(self.told)
+        except ValidationError as error:
+            log.warning("options of %s are not understood, so that none are in force: %s", self.name, error)
+            return ServerOptions()
+
+    @property
+    def options_digest(self) -> str:
+        """The name of the options."""
+        return digest_of(self.told)
 
     def digests(self) -> list[str]:
         """Give all files that serving needs."""

@@ -15,8 +15,12 @@ from workloads.serve.answers import Refusal, json_answer
 from workloads.serve.engine import EngineFailure
 from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Intake
-from workloads.serve.repository import Repository, Served
-from workloads.serve.state import ModelName, Target
+from workloads.serve.recent import is_name
+from workloads.serve.repository import Repository
+from workloads.serve.results import findings
+from workloads.serve.served import Served
+from workloads.serve.state import Asked, ModelName
+from workloads.serve.watching import Watching
 
 PLATFORM = "onnxruntime_onnx"
 _MISSING = {"ArtifactMissing": 404}
@@ -26,7 +30,7 @@ Request = TypeVar("Request", bound=BaseModel)
 
 class _LoadRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
-    parameters: Target
+    parameters: Asked
 
 
 class _IndexRequest(BaseModel):
@@ -38,12 +42,14 @@ class Protocol:
     """Handlers of ``/v2``."""
 
     def __init__(
-        self, repository: Repository, intake: Intake, metrics: Metrics, version: str, *, fixed: bool = False
-    ) -> None:
+        self, repository: Repository, intake: Intake, metrics: Metrics, watching: Watching, version: str,
+        *, fixed: bool = False,
+    ) -> None:  # fmt: skip
         """With ``fixed``, what serves was decided when the server was started, and no client can change it."""
         self._repository = repository
         self._intake = intake
         self._metrics = metrics
+        self._watching = watching
         self._version = version
         self._fixed = fixed
         self.unready = "the server is starting"
@@ -105,14 +111,19 @@ class Protocol:
         with self._metrics.request() as tally:
             async with self._intake.body(request) as body:
                 served = self._find(request)
-                tally.model, tally.version = request.match_info["name"], str(served.target.version)
+                tally.series = served.observer.series
                 call = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
                 rows = served.engine.check(call.inputs, call.outputs)
                 try:
                     outputs = await served.batcher.submit(call.inputs, rows)
                 except EngineFailure as error:
                     raise Refusal(500, f"the model failed: {error}") from error
-            return protocol.respond(call, tally.model, served.target.version, served.file, outputs)
+            named = call.id if call.id and is_name(call.id) else self._watching.recent.name()
+            found = findings(served.artifact, outputs, rows)
+            tensor = call.inputs[served.engine.inputs[0].name]
+            name = request.match_info["name"]
+            self._watching.answered(name, served, named, rows=tensor, found=found)
+            return protocol.respond(call, name, served.target.version, served.file, outputs, named)
 
     async def index(self, request: web.Request) -> web.Response:
         """List the models that were asked for, ready or not."""
@@ -132,10 +143,10 @@ class Protocol:
         self._check_open()
         name = _model_name(request)
         async with self._intake.body(request) as body:
-            target = _parsed(_LoadRequest, body).parameters
+            asked = _parsed(_LoadRequest, body).parameters
         with _refused():
-            await self._repository.load(name, target)
-        return json_answer({"name": name, "version": str(target.version), "file": target.file, "ready": True})
+            await self._repository.load(name, asked)
+        return json_answer({"name": name, "version": str(asked.version), "file": asked.file, "ready": True})
 
     async def unload(self, request: web.Request) -> web.Response:
         """Stop serving a model; also where it does not serve."""

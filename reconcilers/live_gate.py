@@ -1,0 +1,146 @@
+"""The live gate: a new release is on trial in live traffic, beside what the one before it did there. Pure.
+
+It passes, or it fails and the release before it serves again, or nobody can say: then it stays, and people are told.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconcilers.context import Context, Step, Verdict
+from reconcilers.live_checks import FEWEST, Check, compare, said
+from reconcilers.targets import bake_time, fallback_of, serves, wanted
+from specs.facts import ServingTarget
+from specs.release import Release
+from specs.status import ConditionType as Type
+from specs.status import ModelStatus, Reason
+from specs.traffic import Watched
+
+ENOUGH = 100
+"""Requests that each release needs before the new one passes, where ``monitoring.minSamples`` does not say how many."""
+_LOOKS = 20
+"""A trial is looked at so often, at most every second and at least every ``_SLOWEST``."""
+_SLOWEST = 15.0
+
+
+class Outcome(StrEnum):
+    """How a trial stands."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """The new release is worse, beyond doubt and by more than may be."""
+    WAITING = "waiting"
+    """Traffic still comes in."""
+    INCONCLUSIVE = "inconclusive"
+    """There was too little of it, or nobody looked: no verdict, ever. Nothing is rolled back for that."""
+
+
+@dataclass(frozen=True)
+class LiveGate:
+    """A trial, and what to say about it."""
+
+    outcome: Outcome
+    message: str
+    """Why, with the numbers; of a failure nothing but those, which the host remembers."""
+    after: float = 0.0
+    """Seconds until looking again is useful; 0 where nobody knows, or nothing new will come."""
+
+
+def passed_before(previous: ModelStatus) -> str:
+    """Give what the last status says about a release that passed, by which it needs no second trial; else nothing."""
+    condition = previous.condition(Type.LIVE_GATE)
+    return condition.message if condition is not None and condition.status == "True" else ""
+
+
+def judge(ctx: Context) -> LiveGate | None:
+    """Say how the release's trial stands; None where it is on none.
+
+    A failure is found where it was remembered: at the host, together with the release before, which serves again. A
+    release that only undoes a bad one is on no trial.
+    """
+    release, target, state, bake = ctx.spec.release, wanted(ctx), ctx.observed.serving, bake_time(ctx.spec)
+    if release is None or target is None or state is None:
+        return None
+    if state.rejected is not None and state.rejected.file == target.file:
+        return LiveGate(Outcome.FAILED, state.rejected.failure)
+    if not bake or release.previous is None or _undoes(release):
+        return None
+    if ctx.observed.live_gate_before.startswith(f"v{release.version} passed"):
+        return LiveGate(Outcome.PASSED, ctx.observed.live_gate_before)
+    if not serves(state, target):
+        return None
+    if state.self_test:
+        broken = state.self_test.replace("; ", ", ").rstrip(".")
+        return LiveGate(Outcome.FAILED, f"self-test, repeated while it serves: {broken}")
+    return _on_trial(ctx, ctx.observed.watched, target, release.previous.version)
+
+
+def _undoes(release: Release) -> bool:
+    previous = release.previous
+    return previous is not None and any(denied.run == previous.run for denied in release.deny or ())
+
+
+def _on_trial(ctx: Context, watched: Watched | None, target: ServingTarget, before: int) -> LiveGate:
+    """Judge by the traffic that is known. The same traffic gives the same verdict, whoever asks and whenever."""
+    bake, name = bake_time(ctx.spec), f"v{target.version}"
+    if not ctx.observed.watches:
+        return LiveGate(Outcome.INCONCLUSIVE, f"nobody looks at live traffic here, so {name} stays as it is")
+    if watched is None or (watched.loaded is None and not watched.trouble):
+        return LiveGate(Outcome.WAITING, _waits(name, before, bake))
+    new, old = watched.bake, watched.champion
+    checks = compare(new, old, profile=ctx.observed.profile, before=ctx.observed.profile_before) if new and old else ()
+    if any(check.fails for check in checks):
+        return LiveGate(Outcome.FAILED, said(checks))
+    end = math.inf if watched.loaded is None else watched.loaded + bake
+    if watched.trouble and (new is None or new.end < end):
+        return LiveGate(Outcome.INCONCLUSIVE, f"{name} has no verdict yet: {watched.trouble}")
+    if ctx.now < end:
+        return LiveGate(Outcome.WAITING, _waits(name, before, bake), min(max(bake / _LOOKS, 1.0), _SLOWEST))
+    return _ended(ctx, watched, checks, target.version, before)
+
+
+def _ended(ctx: Context, watched: Watched, checks: tuple[Check, ...], version: int, before: int) -> LiveGate:
+    """Judge a trial that is over."""
+    monitoring = ctx.spec.monitoring
+    wanted = max((monitoring.min_samples if monitoring else None) or ENOUGH, FEWEST)
+    for name, traffic in ((version, watched.bake), (before, watched.champion)):
+        had = traffic.requests if traffic else 0.0
+        if had < wanted:
+            text = f"v{version} has no verdict: v{name} had {had:.0f} requests to judge it by, and {wanted} are needed"
+            return LiveGate(Outcome.INCONCLUSIVE, f"{text}. It stays until people decide otherwise")
+    return LiveGate(Outcome.PASSED, f"v{version} passed beside v{before}: {said(checks)}")
+
+
+def _waits(name: str, before: int, bake: float) -> str:
+    return f"{name} is on trial in live traffic for {duration(bake)}, beside what v{before} did"
+
+
+def duration(time: float) -> str:
+    """Give seconds in the largest unit that keeps them whole: ``90s``, ``15m``, ``3h``."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if time >= size and time % size == 0:
+            return f"{time / size:.0f}{unit}"
+    return f"{time:g}s"
+
+
+_STEPS = {
+    Outcome.PASSED: (Verdict.DONE, Reason.LIVE_GATE_PASSED),
+    Outcome.FAILED: (Verdict.STOP, Reason.LIVE_GATE_FAILED),
+    Outcome.WAITING: (Verdict.WAIT, Reason.BAKING),
+    Outcome.INCONCLUSIVE: (Verdict.REST, Reason.BAKE_INCONCLUSIVE),
+}
+
+
+def plan_live_gate(ctx: Context, gate: LiveGate | None) -> Step | None:
+    """Say how the trial stands; None where there is none. What follows from it is the rollout's to do."""
+    release, target = ctx.spec.release, wanted(ctx)
+    if gate is None or release is None or target is None:
+        return None
+    verdict, reason = _STEPS[gate.outcome]
+    text = gate.message
+    if gate.outcome is Outcome.FAILED:
+        why_not = fallback_of(ctx, target)[1]
+        text = f"v{release.version} failed: {text}" + (f". {why_not} It goes on serving." if why_not else "")
+    return Step(Type.LIVE_GATE, verdict, reason, text, after=gate.after)

@@ -1,0 +1,45 @@
+"""Counts what is answered, and remembers it for a while, whatever way the request came in."""
+
+from __future__ import annotations
+
+from workloads.serve.answers import Refusal
+from workloads.serve.protocol import REQUEST_HEADER
+from workloads.serve.recent import LONGEST, Answered, Recent, is_name
+from workloads.serve.repository import Served
+from workloads.serve.results import Findings
+from workloads.serve.tensors import Array
+
+
+class Watching:
+    """Takes down each answer. Belongs to the event loop's thread, and must cost next to nothing there."""
+
+    def __init__(self) -> None:
+        self.recent = Recent()
+
+    def name(self, given: str | None) -> str:
+        """Give the name of a request: the client's, or a new one. Refusal 400 for what is no name."""
+        if given is None:
+            return self.recent.name()
+        if not is_name(given):
+            msg = f"{REQUEST_HEADER} must be 1 to {LONGEST} printable ASCII characters without spaces"
+            raise Refusal(400, msg)
+        return given
+
+    def answered(
+        self, name: str, served: Served, request: str, *, rows: Array, found: Findings,
+        size: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
+        """Count one answer of model ``name``: its input, what was found in it, and where it was a picture, its size.
+
+        ``size`` is (height, width), as boxes are told in.
+        """
+        seen = served.observer.series.seen
+        if seen is None:
+            return
+        seen.saw(rows, found)
+        if size is not None:
+            seen.sized(size[0] * size[1])
+        artifact = served.artifact
+        if found and artifact.task in ("classify", "detect"):
+            answer = Answered(served.target.version, artifact, found, len(rows), size or artifact.image_size)
+            self.recent.remember(name, request, answer)
