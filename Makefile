@@ -53,7 +53,7 @@ e2e: $(STAMP) ## The whole story in a cluster: real API server, Jobs, Deployment
 	"$(BIN)/python" -m pytest tests/e2e -v $(TEST_ARGS)
 
 .PHONY: bench
-bench: $(STAMP) ## The numbers: plan(), server, training, swap under load
+bench: $(STAMP) ## The numbers: plan(), server, training, swap under load, signals
 	"$(BIN)/python" -m benchmarks $(BENCH_ARGS)
 
 .PHONY: bench-operator

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from adapters.data_dvc import DvcRepository
+from adapters.dataset_names import DatasetNames
 from adapters.git_environment import check_url, folder_of
 from adapters.lookouts import PATIENCE, Lookout
-from specs.data import DvcSource, PlatformSource, Source
+from specs.data import DvcSource, PlatformSource, Source, UriSource
+from specs.data_records import NameRecord, name_of
 from specs.digests import canonical
 from specs.errors import Stalled, Transient, TrunklineError
 from specs.monitoring import OnData
@@ -39,7 +41,7 @@ class DataSources:
     must lie below, ``allow_hosts`` those that may have private addresses; ``poll`` seconds pass between two looks.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each kind of place has its own
         self,
         state: Path,
         *,
@@ -48,16 +50,18 @@ class DataSources:
         allow_folders: Sequence[Path] = (),
         poll: float = 60.0,
         platform: Versions | None = None,
+        names: DatasetNames | None = None,
         clock: Callable[[], float] = time.monotonic,
         patience: float = PATIENCE,
     ) -> None:
         self._state, self._credentials = state, credentials
         self._allow_hosts, self._allow_folders = tuple(allow_hosts), tuple(allow_folders)
-        self._platform = platform
+        self._platform, self._names = platform, names
         self._poll, self._clock, self._patience = poll, clock, patience
         self._adding = threading.Lock()
         self._repositories: dict[str, _Repository] = {}
         self._versions: dict[bytes, Lookout[PlatformSource]] = {}
+        self._named: dict[str, Lookout[NameRecord | None]] = {}
 
     def resolve(self, source: Source) -> Source | None:
         """Give an unpinned source as it would be pinned now; None where only fetching it tells (``uri``)."""
@@ -68,7 +72,9 @@ class DataSources:
         return Source(platform=self._version(source.platform, None)) if source.platform is not None else None
 
     def newest(self, source: Source, follow: OnData) -> Source | None:
-        """Give the newest version of a source, pinned; None where its kind has no versions (``uri``)."""
+        """Give the newest version of a source, pinned; None where its kind has no versions (a ``uri`` elsewhere)."""
+        if source.uri is not None:
+            return self._meant(source.uri, follow) if source.in_store else None
         if source.dvc is not None:
             asked = source.dvc
             key = _key(source, follow)
@@ -89,6 +95,23 @@ class DataSources:
                 look = Lookout(place.look, words, self._poll, self._clock, self._patience)
                 self._repositories[url] = _Repository(place, look)
             return self._repositories[url]
+
+    def _meant(self, source: UriSource, follow: OnData) -> Source | None:
+        """Give what a name in the store means now; None where nobody ever said."""
+        if follow.branch is not None or follow.tags is not None:
+            msg = "triggers.onData: a name in the store has neither branches nor tags; write onData: true"
+            raise Stalled("DataSourceUnsupported", msg)
+        name, names = name_of(source.url), self._names
+        if name is None or names is None:
+            msg = f"{source.url!r} cannot be followed: a name must have letters, digits, '.', '_' and '-' only"
+            raise Stalled("DataSourceUnsupported", msg)
+        with self._adding:
+            if name not in self._named:
+                ask = partial(names.newest, name)
+                self._named[name] = Lookout(ask, source.url, self._poll, self._clock, self._patience)
+            look = self._named[name]
+        found = look.get()
+        return Source(uri=source.model_copy(update={"digest": found.manifest})) if found is not None else None
 
     def _version(self, source: PlatformSource, follow: OnData | None) -> PlatformSource:
         platform = self._platform

@@ -10,6 +10,7 @@ PARTS = {
     "server": ["benchmarks.server", "--swap", "20"],
     "server-yolo": ["benchmarks.yolo"],
     "training": ["benchmarks.training"],
+    "signals": ["benchmarks.signals"],
 }
 
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "reproduce": ("controller.commands.reproduce", "reproduce"),
     "pr": ("controller.commands.pulls", "pulls"),
     "data": ("controller.commands.data", "data"),
+    "labels": ("controller.commands.labels", "labels"),
     "alerts": ("controller.commands.alerts", "alerts"),
     "keys": ("controller.commands.signing", "keys"),
     "sign": ("controller.commands.signing", "sign"),

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from adapters.labelling_http import LabellingAccess
 from adapters.tracking_access import HOSTS, Access
 from specs.signatures import KEY_FILE_VARIABLE, TRUSTED_VARIABLE, TrustedKey, encode_keys
 
@@ -237,12 +238,19 @@ class LabellingSettings(Table):
     """Hosts of Label Studio and CVAT that specs may name; a token goes there and nowhere else."""
     token_file: Path | None = None
     """Holds a token, or ``USER:PASSWORD``."""
+    folder: Path = Path("labels")
+    """Folder that queues of the kind ``directory`` lie below."""
 
     @model_validator(mode="after")
     def _goes_somewhere(self) -> Self:
         if self.token_file and not self.hosts:
             raise ValueError("token_file needs hosts: without them a spec could have the token sent anywhere")
         return self
+
+    @property
+    def access(self) -> LabellingAccess:
+        """The same for ourselves."""
+        return LabellingAccess(tuple(self.hosts), self.token_file)
 
 
 class TrackingSettings(Table):

@@ -174,6 +174,9 @@ def _read(file: Path) -> dict[str, Any]:
     if isinstance(keys, dict) and isinstance(keys.get("gpg_keys"), list):
         keys["gpg_keys"] = [str((file.parent / str(each)).resolve()) for each in keys["gpg_keys"]]
     _place(values.get("signing"), ("key_file",), file.parent)
+    if isinstance(values.setdefault("labelling", {}), dict):
+        values["labelling"].setdefault("folder", "labels")
+    _place(values["labelling"], ("folder",), file.parent)
     for name in ("tracking", "monitoring", "labelling"):
         _place(values.get(name), ("token_file",), file.parent)
     _place(values.get("alerts"), ("urls_file", "alertmanager_token_file"), file.parent)

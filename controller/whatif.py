@@ -22,6 +22,7 @@ from reconcilers.estimate import Estimate, past, training_time
 from reconcilers.forecast import Forecast, forecast, without_expectations
 from reconcilers.imagined import converged
 from reconcilers.observe import Observer, Shared
+from reconcilers.targets import options_of
 from reconcilers.world import Ports
 from specs.data import Source
 from specs.dataset_diff import DatasetDifference, difference
@@ -143,7 +144,8 @@ def _forecast(view: View, sourced: SourcedSpec, spec: Spec, old: Spec | None, no
     state = None
     if old is not None and old.release is not None and old.serving is not None:
         file = old.release.exports.get(old.serving.export)
-        state = ServingState(serving_name(*sourced.key), True, old.release.version, file)
+        options = options_of(old).digest
+        state = ServingState(serving_name(*sourced.key), True, old.release.version, file, options=options)
     again = old is not None
     if view.store is None:
         world = converged(sourced, old, spec, state)

@@ -40,6 +40,14 @@ _NEXT: dict[str, str] = {
     Reason.IMPORT_FAILED: "mend the data, then pin the mended version by pull request",
     Reason.DATA_INVALID: "mend the pictures and labels, then pin the mended version by pull request",
     Reason.DATA_LEAKAGE: "remove the pictures from one of the two sets, then pin that by pull request",
+    Reason.SIGNAL_FIRING: "read `trunkline signals`, and look at the pictures that were kept for labelling",
+    Reason.TRAFFIC_INCONCLUSIVE: "nothing, if it is early; else look whether requests arrive, or lower minSamples",
+    Reason.TRAFFIC_UNREACHABLE: "nothing, unless it lasts: then look at Prometheus, or whether servers are reached",
+    Reason.PROFILE_FAILED: "read `trunkline kube logs` of the profile job, and mend golden or the export",
+    Reason.LABELS_WANTED: "label pictures that were kept, then `trunkline labels import`",
+    Reason.SCHEDULE_INVALID: "correct spec.triggers.schedule by pull request; it has five fields, such as 0 3 1 * *",
+    Reason.BAKE_INCONCLUSIVE: "look whether requests arrive; the release stays as it is",
+    Reason.LIVE_GATE_FAILED: "read the rollback pull request, then merge or close it",
     Reason.GATE_FAILED: "change training, data or gate by pull request",
 }
 """What a person can do, by reason."""

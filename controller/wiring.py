@@ -10,6 +10,7 @@ from pathlib import Path
 from adapters.calendar import CronCalendar
 from adapters.data_platform import DataPlatform, Platform
 from adapters.data_sources import DataSources
+from adapters.dataset_names import DatasetNames
 from adapters.jobs_local import LocalJobs
 from adapters.lookouts import PATIENCE
 from adapters.prometheus_api import PrometheusApi
@@ -77,7 +78,7 @@ def repository(settings: Settings) -> Repository:
 
 
 def data(settings: Settings, *, patience: float = PATIENCE) -> DataSources:
-    """Open the door to data sets outside the store; nobody is asked yet.
+    """Open the door to data sets that may have newer versions; nobody is asked yet.
 
     A first answer may take ``patience`` seconds: little for a loop, more where a person waits.
     """
@@ -85,6 +86,7 @@ def data(settings: Settings, *, patience: float = PATIENCE) -> DataSources:
     return DataSources(
         settings.state / "data", credentials=given.credentials, allow_hosts=given.allow_hosts,
         allow_folders=given.allow_folders, poll=given.poll, patience=patience, platform=_platform(settings),
+        names=DatasetNames(store(settings)),
     )  # fmt: skip
 
 
@@ -125,22 +127,27 @@ def _local_roots(servers: LocalServers) -> Roots:
     return find
 
 
-def build(settings: Settings) -> App:
-    """Put everything together; touches nothing yet but the mirror's folder."""
-    git = repository(settings)
-    servers = LocalServers(
+def servers(settings: Settings) -> LocalServers:
+    """Give the server of this machine alone."""
+    return LocalServers(
         settings.state, settings.store, command=settings.server_command, host=settings.host,
         port=settings.port, environment=settings.signing.for_servers,
     )  # fmt: skip
+
+
+def build(settings: Settings) -> App:
+    """Put everything together; touches nothing yet but the mirror's folder."""
+    git = repository(settings)
+    local = servers(settings)
     return App(
         settings=settings,
         store=store(settings),
         repository=git,
         forge=forges.forge(settings),
         jobs=jobs(settings),
-        servers=servers,
+        servers=local,
         source=GitSource(git, prefix=settings.prefix),
         data=data(settings),
         registry=MlflowRegistry(settings.tracking.access, time.monotonic, look=settings.tracking.poll),
-        traffic=traffic(settings, _local_roots(servers), settings.state / "traffic"),
+        traffic=traffic(settings, _local_roots(local), settings.state / "traffic"),
     )  # fmt: skip

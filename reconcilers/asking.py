@@ -10,17 +10,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from reconcilers.causes import causes_in
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.episodes import for_windows
 from reconcilers.proposals import was_decided
 from specs.base import seconds
-from specs.facts import ProposalState, PullState
+from specs.facts import ProposalState
 from specs.names import episode_name, moment_name, parse_episode
 from specs.status import ConditionType as Type
 from specs.status import Reason, SignalStatus
 
 RETRAIN, BUMP = "retrain", "bump-data"
-_LINE = (Type.DATA_READY, Type.TRAINED, Type.EVALUATED, Type.EXPORTED, Type.GATES_PASSED, Type.PROPOSED, Type.SERVING)
+_FIRST = (
+    Type.DATA_READY, Type.TRAINED, Type.EVALUATED, Type.EXPORTED, Type.GATES_PASSED, Type.PROPOSED, Type.SERVING,
+    Type.LIVE_GATE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,9 @@ def causes(ctx: Context) -> tuple[Cause, ...]:
 
 def _of_signals(ctx: Context) -> Iterator[Cause]:
     triggers, monitoring = ctx.spec.triggers, ctx.spec.monitoring
-    if triggers is None or monitoring is None:
-        return
     firing = {signal.name: signal for signal in ctx.observed.signals if signal.state == "Firing"}
+    if triggers is None or monitoring is None or not firing:
+        return
     takes = seconds(monitoring.window) * for_windows(monitoring)
     for entry in triggers.on_signal or ():
         names = (entry,) if isinstance(entry, str) else tuple(entry.all_of)
@@ -64,7 +68,8 @@ def _of_signals(ctx: Context) -> Iterator[Cause]:
 
 def _of_schedule(ctx: Context) -> Iterator[Cause]:
     """Ask where the candidate began to be trained before the schedule was due."""
-    due, began = ctx.observed.schedule_due, _began(ctx)
+    due = ctx.observed.schedule_due
+    began = _began(ctx) if due is not None else None
     if due is not None and began is not None and began < due:
         yield Cause(f"schedule-{moment_name(due)}", due, due)
 
@@ -82,19 +87,28 @@ def asked(ctx: Context) -> list[ProposalState]:
 
 
 def answer(ctx: Context, cause: Cause) -> ProposalState | None:
-    """Give the question that people answered after the cause came up, the last of them; None where none was."""
-    found = [each for each in asked(ctx) if was_decided(each) and each.pull.closed >= cause.came_up]
+    """Give the question that people answered after the cause came up, or that was about it; None where none was."""
+    found = [
+        each for each in asked(ctx)
+        if was_decided(each)
+        and (each.pull.closed >= cause.came_up or set(cause.episodes) <= set(causes_in(each.pull.body)))
+    ]  # fmt: skip
     return max(found, key=lambda each: (each.pull.closed, each.pull.number), default=None)
 
 
 def unanswered(ctx: Context) -> list[Cause]:
     """Give the causes that still want an answer, the oldest first."""
-    return [cause for cause in causes(ctx) if answer(ctx, cause) is None]
+    return [cause for cause, said in answers(ctx) if said is None]
+
+
+def answers(ctx: Context) -> list[tuple[Cause, ProposalState | None]]:
+    """Give all that ask now, the oldest first, each with what people answered."""
+    return [(cause, answer(ctx, cause)) for cause in causes(ctx)]
 
 
 def is_on_its_way(steps: Sequence[Step]) -> bool:
-    """Whether a candidate is being made, measured or asked about, or a release rolled out: that comes first."""
-    return any(step.type in _LINE and step.verdict is Verdict.WAIT for step in steps)
+    """Whether a candidate is being made, measured or asked about, or a release is rolled out or on trial."""
+    return any(step.type in _FIRST and step.verdict is Verdict.WAIT for step in steps)
 
 
 def held_back(ctx: Context, type_: Type, new_labels: int | None) -> Step | None:
@@ -117,8 +131,3 @@ def held_back(ctx: Context, type_: Type, new_labels: int | None) -> Step | None:
     last = max(asked(ctx), key=lambda each: (max(each.pull.opened, each.pull.closed), each.pull.number))
     text = f"spec.triggers.cooldown is {triggers.cooldown}, counted from pull request #{last.pull.number}"
     return Step(type_, Verdict.REST, Reason.COOLING_DOWN, text, after=left)
-
-
-def is_open(ctx: Context, intent: str) -> bool:
-    """Whether a question of that intent is open."""
-    return any(each.intent == intent and each.pull.state is PullState.OPEN for each in ctx.observed.proposals)

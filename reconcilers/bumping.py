@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from reconcilers import data_page, jobs, orders
+from reconcilers import data_page, jobs, orders, retrain_page
 from reconcilers.asking import held_back, is_on_its_way, unanswered
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.data_steps import Flaw, flaw_of, invalid
@@ -13,6 +13,7 @@ from reconcilers.drafts import Draft, Edit, key_of
 from reconcilers.observed import FOLLOWED, NewerData
 from reconcilers.pinning import INTENT, answered, content, edits
 from reconcilers.proposals import plan_proposal
+from specs.data_records import new_labels
 from specs.digests import digest_of
 from specs.facts import PullState
 from specs.names import data_evidence_dir
@@ -57,12 +58,11 @@ def _is_asked(ctx: Context, steps: tuple[Step, ...]) -> bool:
 
 def _held_back(ctx: Context, newer: NewerData) -> Step | None:
     """Wait for more labels, or until some time went by, unless this very version is asked about already."""
-    draft = _draft(ctx, newer)
-    key = key_of(ctx, INTENT, draft.content)[:12]
+    key = key_of(ctx, INTENT, content({"spec.data.train": newer.source}))[:12]
     if any(each.key == key and each.pull.state is PullState.OPEN for each in ctx.observed.proposals):
         return None
     found = newer.difference
-    return held_back(ctx, Type.DATA_CURRENT, found.added + found.relabelled if found is not None else None)
+    return held_back(ctx, Type.DATA_CURRENT, new_labels(found) if found is not None else None)
 
 
 def _rest(reason: Reason, message: str) -> Step:
@@ -83,10 +83,12 @@ def _flaw(ctx: Context, newer: NewerData) -> Flaw | None:
 def _draft(ctx: Context, newer: NewerData) -> Draft:
     named = content({"spec.data.train": newer.source})
     (field, value), *more = edits("spec.data.train", ctx.spec.data.train, newer.source)
+    causes = unanswered(ctx)
     return Draft(
         intent=INTENT, content=named, subject=digest_of(named), field=field,
         title=data_page.title(ctx, newer), body=data_page.body(ctx, newer, evidence_folder(ctx, newer)),
         edit=lambda: _edit(ctx, newer, value, more), instead="wait for another version",
+        told=retrain_page.why_now(ctx, causes[0]) if causes else "",
     )  # fmt: skip
 
 

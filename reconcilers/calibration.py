@@ -116,9 +116,9 @@ def _doubt(calibration: Calibration, live: Mapping[str, Counts], n: float, pulle
         shares.append(weight / max(block.n, 1.0))
     nothing = (0.0,) * len(calibration.block_of)
     for name, cells in calibration.cells.items():
-        for count, cell, block in zip(live.get(name, nothing), cells, calibration.block_of, strict=True):
+        for count, cell, index in zip(live.get(name, nothing), cells, calibration.block_of, strict=True):
             if cell.n:
-                doubt += (shares[block] + count / n / (cell.n + PULL)) ** 2 * cell.spread
+                doubt += (shares[index] + count / n / (cell.n + PULL)) ** 2 * cell.spread
     return doubt
 
 

@@ -85,6 +85,8 @@ def _change(ctx: Context, newer: NewerData) -> str:
 def _place(source: Source) -> str:
     if source.dvc is not None:
         return f"{source.dvc.path} of {source.dvc.repo_url}"
+    if source.uri is not None:
+        return source.uri.url
     return source.platform.uri if source.platform is not None else ""
 
 

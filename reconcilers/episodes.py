@@ -82,9 +82,9 @@ def _standing(
     if not readings:
         return before
     began = _start(before)
-    if began is not None and not any(reading.start == began for reading in _conclusive(readings)):
+    if began is not None and not any(int(reading.start) == began for reading in _conclusive(readings)):
         # The windows known no longer reach back to its beginning, so what was told last is all that is known of it.
-        later = _Fold("Firing").over((r for r in readings if r.start > began), needed)
+        later = _Fold("Firing").over((r for r in readings if int(r.start) > began), needed)
         return before if later.first is None else _told(name, version, later)
     return _by_windows(name, version, _Fold().over(readings, needed), readings, before)
 
@@ -128,7 +128,7 @@ def _is_about(before: SignalStatus, version: int) -> bool:
 
 
 def _start(status: SignalStatus) -> float | None:
-    """Give the start of the episode that is told; None where none is."""
+    """Give the start of the episode that is told, in whole seconds; None where none is."""
     named = parse_episode(status.episode) if status.state == "Firing" else None
     return named[2] if named else None
 
@@ -152,5 +152,5 @@ def iso(when: float) -> str:
 
 def episode_windows(readings: Sequence[Reading], start: float, needed: int) -> tuple[Reading, ...]:
     """Give the conclusive windows by which an episode came to be; empty where they are not known any more."""
-    found = [r for r in readings if r.start >= start and r.judgement is Judgement.FAILING][:needed]
-    return tuple(found) if found and found[0].start == start and len(found) == needed else ()
+    found = [r for r in readings if int(r.start) >= start and r.judgement is Judgement.FAILING][:needed]
+    return tuple(found) if found and int(found[0].start) == start and len(found) == needed else ()

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from reconcilers.actions import Action, Propose, RollOut, StartJob, Withdraw
 from reconcilers.context import Context, Verdict
 from reconcilers.limits import Crowd
+from reconcilers.live_gate import duration, undoes
 from reconcilers.observed import DatasetFact, Observed
 from reconcilers.pinning import INTENT as PIN
 from reconcilers.plan import plan
 from reconcilers.promotion import is_released
 from reconcilers.proposals import was_decided
+from reconcilers.targets import bake_time
 from specs.data import Source
 from specs.data_records import SetReport, ValidationRecord
 from specs.digests import digest_of, short
@@ -92,7 +94,7 @@ def forecast(
             effects += [_phrase(a, spec, again=again) for a in decided.intended if _is_beside(a)]
             return Forecast(_told(effects), _gate_lines(spec), stopped, spec.suspend)
         for action in decided.intended:
-            effects.append(_phrase(action, spec, again=again))
+            effects.append(_served(action, spec, world) or _phrase(action, spec, again=again))
             world = assume(world, action)
             if isinstance(action, StartJob) and isinstance(action.order, ImportOrder):
                 spec = without_expectations(spec)
@@ -141,10 +143,23 @@ def _gate_lines(spec: Spec) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _served(action: Action, spec: Spec, world: Observed) -> str:
+    """Say in a few words what becomes of what serves; empty where an action is not about that."""
+    if not isinstance(action, RollOut):
+        return ""
+    target, state, release, bake = action.target, world.serving, spec.release, bake_time(spec)
+    if action.rejected is not None:
+        return f"goes back to v{target.version}"
+    if state is not None and state.ready and (state.version, state.file) == (target.version, target.file):
+        return "tells its server what else to do" if state.options != target.options.digest else "serves anew"
+    text = f"serves v{target.version}"
+    if not bake or release is None or release.previous is None or undoes(release):
+        return text
+    return f"{text}, on trial for {duration(bake)} beside v{release.previous.version}"
+
+
 def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
     """Say an effect in a few words."""
-    if isinstance(action, RollOut):
-        return f"serves v{action.target.version}"
     if isinstance(action, Withdraw):
         return "stops serving"
     if isinstance(action, Propose):
@@ -175,7 +190,8 @@ def assume(world: Observed, action: Action) -> Observed:
     """Give the world after an action went well."""
     if isinstance(action, RollOut):
         target = action.target
-        return replace(world, serving=ServingState(target.name, True, target.version, target.file))
+        state = ServingState(target.name, True, target.version, target.file, rejected=action.rejected)
+        return replace(world, serving=state)
     if isinstance(action, Withdraw):
         return replace(world, serving=None)
     return _assume_job(world, action.order) if isinstance(action, StartJob) else world

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from reconcilers.calibration import calibrate, estimated_accuracy
+from reconcilers.signals import cluster, top_confidences
 from reconcilers.statistics import Estimate, difference, mean, proportion, quantile
+from specs.modelspec import Task
 from specs.profile_records import ProfileRecord
-from specs.traffic import BY_STAGE, CONFIDENCE, OURS, Counts, Traffic
+from specs.traffic import BY_STAGE, CONFIDENCE, OURS, Traffic
 
 MISS = 0.001
 """How likely a check speaks against a release that is as good as the one before it, however often it is looked at."""
@@ -75,8 +77,9 @@ def said(checks: Iterable[Check]) -> str:
 
 
 def compare(
-    new: Traffic, old: Traffic, *, profile: ProfileRecord | None = None, before: ProfileRecord | None = None
-) -> tuple[Check, ...]:
+    new: Traffic, old: Traffic, task: Task, *, profile: ProfileRecord | None = None,
+    before: ProfileRecord | None = None,
+) -> tuple[Check, ...]:  # fmt: skip
     """Compare the traffic of two releases, be it one after the other or side by side.
 
     Where golden profiles of both are known, their estimated accuracy says more than their confidence, whose scales
@@ -84,7 +87,7 @@ def compare(
     """
     found = [_errors(new, old), _latency(new, old)]
     accuracy = _accuracy(new, old, profile, before) if profile and before else None
-    found.append(accuracy or _confidence(new, old))
+    found.append(accuracy or _confidence(new, old, task))
     return tuple(check for check in found if check is not None)
 
 
@@ -120,8 +123,8 @@ def _latency(new: Traffic, old: Traffic) -> Check | None:
     return Check("p95 latency", _told(mine, _time), _told(theirs, _time), TOO_HIGH if slow else FINE)
 
 
-def _confidence(new: Traffic, old: Traffic) -> Check | None:
-    both = [_tops(each) for each in (new, old)]
+def _confidence(new: Traffic, old: Traffic, task: Task) -> Check | None:
+    both = [top_confidences(each, task) for each in (new, old)]
     if min(map(sum, both)) < FEWEST:
         return None
     mine, theirs = (mean(counts, CONFIDENCE, level(sum(counts))) for counts in both)
@@ -129,24 +132,19 @@ def _confidence(new: Traffic, old: Traffic) -> Check | None:
     return Check("mean top confidence", _told(mine, _number), _told(theirs, _number), verdict)
 
 
-def _tops(traffic: Traffic) -> Counts:
-    """Give the top confidence of each picture; one in which nothing was found has the lowest there is."""
-    counts = traffic.pictures.get("confidence", ())
-    nothing = traffic.pictures.get("detections", (0.0,))[0]
-    if not counts:
-        counts = (0.0,) * CONFIDENCE.bins if nothing else ()
-    return (counts[0] + nothing, *counts[1:]) if counts else ()
-
-
 def _accuracy(new: Traffic, old: Traffic, profile: ProfileRecord, before: ProfileRecord) -> Check | None:
     estimates = []
     for traffic, record in ((new, profile), (old, before)):
-        n = sum(map(sum, traffic.classes.values()))
+        alike = cluster(traffic, record.task)
+        n = sum(map(sum, traffic.classes.values())) / alike
         if record.status != "Succeeded" or not record.classes or n < FEWEST:
             return None
         right = {name: tuple(map(float, counts)) for name, counts in record.right.items()}
         found = calibrate(record.traffic.classes, right)
-        estimates.append(estimated_accuracy(found, traffic.classes, level=level(n)))
+        golden = cluster(record.traffic, record.task)
+        estimates.append(
+            estimated_accuracy(found, traffic.classes, cluster=alike, golden_cluster=golden, level=level(n))
+        )
     mine, theirs = estimates
     verdict = TOO_LOW if difference(mine, theirs).high < -ACCURACY_DROP else FINE
     return Check("estimated accuracy", _told(mine, _percent), _told(theirs, _percent), verdict)

@@ -15,11 +15,12 @@ from reconcilers.targets import bake_time, fallback_of, serves, wanted
 from specs.facts import ServingTarget
 from specs.release import Release
 from specs.status import ConditionType as Type
-from specs.status import ModelStatus, Reason
+from specs.status import Reason
 from specs.traffic import Watched
 
 ENOUGH = 100
 """Requests that each release needs before the new one passes, where ``monitoring.minSamples`` does not say how many."""
+_STAYS = "It stays until people decide otherwise."
 _LOOKS = 20
 """A trial is looked at so often, at most every second and at least every ``_SLOWEST``."""
 _SLOWEST = 15.0
@@ -48,12 +49,6 @@ class LiveGate:
     """Seconds until looking again is useful; 0 where nobody knows, or nothing new will come."""
 
 
-def passed_before(previous: ModelStatus) -> str:
-    """Give what the last status says about a release that passed, by which it needs no second trial; else nothing."""
-    condition = previous.condition(Type.LIVE_GATE)
-    return condition.message if condition is not None and condition.status == "True" else ""
-
-
 def judge(ctx: Context) -> LiveGate | None:
     """Say how the release's trial stands; None where it is on none.
 
@@ -65,19 +60,29 @@ def judge(ctx: Context) -> LiveGate | None:
         return None
     if state.rejected is not None and state.rejected.file == target.file:
         return LiveGate(Outcome.FAILED, state.rejected.failure)
-    if not bake or release.previous is None or _undoes(release):
+    if not bake or release.previous is None or undoes(release):
         return None
-    if ctx.observed.live_gate_before.startswith(f"v{release.version} passed"):
-        return LiveGate(Outcome.PASSED, ctx.observed.live_gate_before)
+    if (passed := _remembered(ctx, release, Reason.LIVE_GATE_PASSED)) is not None:
+        return LiveGate(Outcome.PASSED, passed)
     if not serves(state, target):
         return None
     if state.self_test:
         broken = state.self_test.replace("; ", ", ").rstrip(".")
         return LiveGate(Outcome.FAILED, f"self-test, repeated while it serves: {broken}")
+    if ctx.observed.watched is None and (unsure := _remembered(ctx, release, Reason.BAKE_INCONCLUSIVE)) is not None:
+        return LiveGate(Outcome.INCONCLUSIVE, unsure)  # a host that was just started will know more in a moment
     return _on_trial(ctx, ctx.observed.watched, target, release.previous.version)
 
 
-def _undoes(release: Release) -> bool:
+def _remembered(ctx: Context, release: Release, reason: Reason) -> str | None:
+    """Give what the last status says about this release, where it was that."""
+    before = ctx.observed.live_gate_before
+    same = before is not None and before.reason == reason and before.message.startswith(f"v{release.version} ")
+    return before.message if before is not None and same else None
+
+
+def undoes(release: Release) -> bool:
+    """Whether a release takes another one back, which is therefore denied."""
     previous = release.previous
     return previous is not None and any(denied.run == previous.run for denied in release.deny or ())
 
@@ -86,11 +91,12 @@ def _on_trial(ctx: Context, watched: Watched | None, target: ServingTarget, befo
     """Judge by the traffic that is known. The same traffic gives the same verdict, whoever asks and whenever."""
     bake, name = bake_time(ctx.spec), f"v{target.version}"
     if not ctx.observed.watches:
-        return LiveGate(Outcome.INCONCLUSIVE, f"nobody looks at live traffic here, so {name} stays as it is")
+        return LiveGate(Outcome.INCONCLUSIVE, f"{name} has no verdict: nobody looks at live traffic here. {_STAYS}")
     if watched is None or (watched.loaded is None and not watched.trouble):
         return LiveGate(Outcome.WAITING, _waits(name, before, bake))
     new, old = watched.bake, watched.champion
-    checks = compare(new, old, profile=ctx.observed.profile, before=ctx.observed.profile_before) if new and old else ()
+    profile, previous = ctx.observed.profile, ctx.observed.profile_before
+    checks = compare(new, old, ctx.spec.task, profile=profile, before=previous) if new and old else ()
     if any(check.fails for check in checks):
         return LiveGate(Outcome.FAILED, said(checks))
     end = math.inf if watched.loaded is None else watched.loaded + bake
@@ -109,7 +115,7 @@ def _ended(ctx: Context, watched: Watched, checks: tuple[Check, ...], version: i
         had = traffic.requests if traffic else 0.0
         if had < wanted:
             text = f"v{version} has no verdict: v{name} had {had:.0f} requests to judge it by, and {wanted} are needed"
-            return LiveGate(Outcome.INCONCLUSIVE, f"{text}. It stays until people decide otherwise")
+            return LiveGate(Outcome.INCONCLUSIVE, f"{text}. {_STAYS}")
     return LiveGate(Outcome.PASSED, f"v{version} passed beside v{before}: {said(checks)}")
 
 

@@ -58,7 +58,7 @@ class Observer:
         self._allowance = Allowance(limits)
         self._records = Records(ports.store, remembered)
         self._data = DataObserver(self._records, ports.data)
-        self.traffic = TrafficObserver(self._records, ports.traffic, ports.calendar, remembered)
+        self.traffic = TrafficObserver(self._records, ports.traffic, ports.calendar)
         self._store = ports.store
         self._repository = ports.repository
         self._forge = ports.forge

@@ -22,7 +22,7 @@ from specs.records import (
     RunRecord,
 )
 from specs.registry_facts import Registered
-from specs.status import Reason, SignalStatus
+from specs.status import Condition, Reason, SignalStatus
 from specs.traffic import Watched
 
 FOLLOWED = "spec.triggers.onData"
@@ -63,7 +63,7 @@ class Judgement(StrEnum):
     INCONCLUSIVE = "Inconclusive"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reading:
     """One signal in one window."""
 
@@ -149,8 +149,8 @@ class Observed:
     """How each signal stands, in the order of the spec: what ``episodes`` makes of the readings."""
     signals_before: tuple[SignalStatus, ...] = ()
     """What the last status said: a cache, by which a long episode keeps its name."""
-    live_gate_before: str = ""
-    """Likewise: the sentence about the release that passed its live gate, ``v7 passed …``; empty where none did."""
+    live_gate_before: Condition | None = None
+    """Likewise: what it said about the live gate, whose message names the release that it is about: ``v7 passed …``."""
     schedule_due: float | None = None
     """When ``spec.triggers.schedule`` was due last, Unix time; None where there is none."""
     proposals: tuple[ProposalState, ...] = ()

@@ -13,7 +13,6 @@ from reconcilers.causes import causes_in
 from reconcilers.context import Context
 from reconcilers.drafts import closed_because
 from reconcilers.episodes import NOBODY, known_windows, standings
-from reconcilers.live_gate import passed_before
 from reconcilers.observed import SCHEDULE, Observed, Reading, SourceTrouble
 from reconcilers.ports import Calendar, TrafficSource
 from reconcilers.records import Records
@@ -28,9 +27,10 @@ from specs.monitoring import Monitoring
 from specs.names import serving_name
 from specs.profile_records import ProfileRecord, profile_key
 from specs.release import Pin
-from specs.status import ModelStatus, Reason, SignalStatus
+from specs.status import ConditionType, ModelStatus, Reason, SignalStatus
 from specs.traffic import Traffic, Watch, Watched
 
+_REMEMBERED = 20_000
 _ONE = 3600.0
 """Seconds of a window where nobody asks for any, since only a release on trial is watched."""
 
@@ -63,9 +63,13 @@ class TrafficObserver:
     """Adds what is known about a model's traffic to a snapshot."""
 
     def __init__(
-        self, records: Records, traffic: TrafficSource | None, calendar: Calendar | None, remembered: int
-    ) -> None:
-        """``remembered``: of how many models readings are kept in memory."""
+        self, records: Records, traffic: TrafficSource | None, calendar: Calendar | None, *,
+        remembered: int = _REMEMBERED,
+    ) -> None:  # fmt: skip
+        """``remembered``: of how many models readings are kept in memory.
+
+        They take less room than the counts that they come from; forgotten ones are worked out again, all windows.
+        """
         self._records = records
         self._traffic = traffic
         self._calendar = calendar
@@ -78,7 +82,7 @@ class TrafficObserver:
         observed = replace(
             ctx.observed, watches=self._traffic is not None, profile=self._released(ctx, ctx.spec.release),
             profile_before=self._released(ctx, ctx.spec.release.previous if ctx.spec.release else None),
-            live_gate_before=passed_before(previous),
+            live_gate_before=previous.condition(ConditionType.LIVE_GATE),
         )  # fmt: skip
         if asked.schedule:
             observed = self._due(asked.schedule, observed, now)
@@ -158,8 +162,8 @@ def question(ctx: Context) -> Question:
 
 def told_before(previous: ModelStatus, version: int) -> tuple[SignalStatus, ...]:
     """Give what the last status says about signals, where that may be about this release."""
-    same = previous.version == version
-    return tuple(status for status in previous.signals if same or status.state == "Firing")
+    then = previous.serving.version if previous.serving is not None else previous.version
+    return tuple(status for status in previous.signals if then == version or status.state == "Firing")
 
 
 def mark(signals: Sequence[SignalStatus], watched: Watched | None, due: float | None) -> str:
@@ -173,17 +177,11 @@ def _judged(
     asked: Question, monitoring: Monitoring, known: _Known, windows: Sequence[Traffic], profile: ProfileRecord | None
 ) -> _Known:
     """Work out what is new, and forget what is not asked for any more."""
-    found: dict[float, Mapping[str, Reading]] = {}
-    for window in windows:
-        before = known.windows.get(window.start)
-        found[window.start] = before if before is not None else {
-            name: each[0]
-            for name, each in readings(
-                monitoring.signals, [window], profile, task=asked.task, min_samples=monitoring.min_samples
-            ).items()
-        }  # fmt: skip
-    names = [signal.name for signal in monitoring.signals]
-    told = {name: tuple(found[start][name] for start in sorted(found)) for name in names}
+    new = [window for window in windows if window.start not in known.windows]
+    made = readings(monitoring.signals, new, profile, task=asked.task, min_samples=monitoring.min_samples)
+    judged = {window.start: {name: each[at] for name, each in made.items()} for at, window in enumerate(new)}
+    found = {window.start: known.windows.get(window.start) or judged[window.start] for window in windows}
+    told = {name: tuple(found[start][name] for start in sorted(found)) for name in made}
     return _Known(known.basis, found, told)
 
 

@@ -195,7 +195,7 @@ class DataSources(Protocol):
         """Give an unpinned source as it would be pinned now; None where only fetching it tells (``uri``)."""
 
     def newest(self, source: DataSource, follow: OnData) -> DataSource | None:
-        """Give the newest version of a source, pinned; None where its kind has no versions (``uri``)."""
+        """Give the newest version of a source, pinned; None where it has no versions (``uri``, but for ``store://``)."""
 
 
 class TrafficSource(Protocol):

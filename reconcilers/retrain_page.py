@@ -59,6 +59,12 @@ def told(ctx: Context, cause: Cause) -> str:
     return "\n".join(parts)
 
 
+def why_now(ctx: Context, cause: Cause) -> str:
+    """Give what a question about newer data says of the cause that made us ask it."""
+    parts = (f"### Why it is asked now\n\n{_what_asks(ctx, cause)}", told(ctx, cause), because(cause.episodes))
+    return "\n".join(part for part in parts if part)
+
+
 def page(ctx: Context, cause: Cause) -> str:
     """Give report.md: what asks, with every window that made it so."""
     head = f"# {escape(str(ctx.key))}: {escape(in_short(cause))}\n"
@@ -135,7 +141,9 @@ def _made_so(ctx: Context, status: SignalStatus) -> tuple[Reading, ...]:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return f"{low:.4g} to {high:.4g}" if low is not None and high is not None else "–"
+    if low is None:
+        return "–"
+    return f"{low:.4g} to {high:.4g}" if high is not None else f"{low:.4g} or more"  # the last bin has no end
 
 
 def _signal(ctx: Context, status: SignalStatus) -> Signal:

@@ -26,13 +26,19 @@ def bake_time(spec: Spec) -> float:
     return seconds(monitoring.window) * (monitoring.for_windows or FOR_WINDOWS)
 
 
+def options_of(spec: Spec) -> ServerOptions:
+    """Give what the server does beside answering."""
+    return ServerOptions(labelling=spec.labelling, standby=bake_time(spec))
+
+
 def target_of(name: str, release: Pin, spec: Spec, *, standby: float | None = None) -> ServingTarget:
     """Give what must serve when ``release`` is the release; ``standby`` in seconds, by default as long as its trial."""
     serving = spec.serving
     assert serving is not None  # noqa: S101 - for type checkers; nobody asks without
     placement = Placement.of(serving.resources, serving.node_selector)
     shape = Shape(serving.replicas if serving.replicas is not None else 1, placement, serving.autoscaling)
-    options = ServerOptions(labelling=spec.labelling, standby=bake_time(spec) if standby is None else standby)
+    options = options_of(spec)
+    options = options if standby is None else options.model_copy(update={"standby": standby})
     file = release.exports[serving.export]
     return ServingTarget(name, release.version, release.run, release.weights, file, shape, options)
 

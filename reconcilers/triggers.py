@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from reconcilers import retrain_page
 from reconcilers.actions import Action
-from reconcilers.asking import RETRAIN, Cause, answer, causes, held_back, is_on_its_way, is_open, unanswered
+from reconcilers.asking import RETRAIN, Cause, answers, held_back, is_on_its_way
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.drafts import Draft, Edit, key_of
 from reconcilers.observed import SCHEDULE
@@ -19,7 +19,7 @@ from reconcilers.pinning import answered
 from reconcilers.proposals import plan_proposal, stale
 from reconcilers.turns import wait_for_turn
 from specs.digests import digest_of
-from specs.facts import PullState
+from specs.facts import ProposalState, PullState
 from specs.monitoring import Triggers
 from specs.names import nonce_name, signals_dir
 from specs.status import ConditionType as Type
@@ -43,15 +43,16 @@ def plan_triggers(ctx: Context, steps: tuple[Step, ...]) -> Step | None:
     if triggers is None or not (triggers.on_signal or triggers.schedule):
         gone = stale(ctx, RETRAIN, reason="Obsolete", sentence="spec.triggers asks for no retraining any more.")
         return _step(Verdict.DONE, Reason.NOTHING_TRIGGERED, "spec.triggers asks for nothing", gone) if gone else None
-    every = unanswered(ctx)
-    if every:
-        return _ask(ctx, steps, _first(ctx, every))
+    every = answers(ctx)
+    wanting = [cause for cause, said in every if said is None]
+    if wanting:
+        return _ask(ctx, steps, _first(ctx, wanting))
     over = stale(ctx, RETRAIN, reason="Obsolete", sentence=_QUIET)
     over += answered(ctx) if ctx.spec.follows is None else ()
     trouble = ctx.observed.troubles.get(SCHEDULE)
     if trouble is not None:
         return _step(Verdict.STOP, trouble.reason, f"{SCHEDULE}: {trouble.message}", over)
-    return _answered(ctx, over) or _step(Verdict.DONE, Reason.NOTHING_TRIGGERED, _watched(triggers), over)
+    return _answered(every, over) or _step(Verdict.DONE, Reason.NOTHING_TRIGGERED, _watched(triggers), over)
 
 
 def _step(verdict: Verdict, reason: Reason, message: str, actions: tuple[Action, ...] = ()) -> Step:
@@ -64,10 +65,9 @@ def _watched(triggers: Triggers) -> str:
     return "; ".join([*parts, *([f"not due: {triggers.schedule}"] if triggers.schedule else [])])
 
 
-def _answered(ctx: Context, over: tuple[Action, ...]) -> Step | None:
-    """Say what people answered to a cause that goes on; None where none does."""
-    for cause in causes(ctx):
-        found = answer(ctx, cause)
+def _answered(every: Sequence[tuple[Cause, ProposalState | None]], over: tuple[Action, ...]) -> Step | None:
+    """Say what people answered to the oldest cause that goes on; None where none does."""
+    for cause, found in every:
         if found is not None:
             merged = found.pull.state is PullState.MERGED
             text = f"{cause.name}: pull request #{found.pull.number} was {'merged' if merged else 'closed'} in answer; "
@@ -78,10 +78,14 @@ def _answered(ctx: Context, over: tuple[Action, ...]) -> Step | None:
 
 def _first(ctx: Context, every: Sequence[Cause]) -> Cause:
     """Choose what to ask about: what is asked about already, else the oldest."""
-    ours = [each for each in ctx.observed.proposals if each.intent == RETRAIN]
-    opened = {each.key for each in ours if each.pull.state is PullState.OPEN}
-    keys = [key_of(ctx, RETRAIN, content(cause))[:12] for cause in every] if opened else []
-    return next((cause for cause, key in zip(every, keys, strict=False) if key in opened), every[0])
+    return next((cause for cause in every if _is_asked(ctx, cause)), every[0])
+
+
+def _is_asked(ctx: Context, cause: Cause) -> bool:
+    """Whether a question about this cause is open."""
+    ours = [each for each in ctx.observed.proposals if each.intent == RETRAIN and each.pull.state is PullState.OPEN]
+    key = key_of(ctx, RETRAIN, content(cause))[:12] if ours else ""
+    return any(each.key == key for each in ours)
 
 
 def _ask(ctx: Context, steps: tuple[Step, ...], cause: Cause) -> Step:
@@ -91,11 +95,12 @@ def _ask(ctx: Context, steps: tuple[Step, ...], cause: Cause) -> Step:
     data = next((step for step in steps if step.type is Type.DATA_CURRENT), None)
     if data is not None and data.reason not in _UNFIT:
         return _by_data(ctx, cause, data)
-    if not is_open(ctx, RETRAIN):
+    if not _is_asked(ctx, cause):
         held = held_back(ctx, Type.TRIGGERED, 0)
         held = held or wait_for_turn(ctx, Type.TRIGGERED, RETRAIN, steps)
         if held is not None:
-            return replace(held, message=f"{cause.name}: {held.message}")
+            over = stale(ctx, RETRAIN, reason="Obsolete", sentence=_QUIET)
+            return replace(held, message=f"{cause.name}: {held.message}", actions=over)
     step = plan_proposal(ctx, draft(ctx, cause))
     verdict = Verdict.REST if step.verdict is Verdict.STOP else step.verdict
     return replace(step, type=Type.TRIGGERED, verdict=verdict, message=f"{cause.name}: {step.message}")

@@ -112,8 +112,6 @@ def _prove(claim: _Claim, change: Changeset, read: Read) -> str:
     folder = f"evidence/{claim.key.namespace}.{claim.key.name}/"
     evidence = [file for file in change.files if file.path.startswith(folder)]
     others = [file for file in change.files if not file.path.startswith(folder)]
-    if claim.intent not in (*RELEASING, *_FLAWS) and evidence:
-        raise UnsafeEdit(f"{evidence[0].path}: {claim.intent} brings no evidence")
     if change.commits[0].parents != 1:
         raise UnsafeEdit("its commit is a merge; a proposal is one commit on top of its target")
     for file in others:

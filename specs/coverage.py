@@ -10,7 +10,11 @@ from specs.training import BaseModelFile
 
 _SENTENCE = "{field}: understood, but not acted on yet"
 _BASE = "only base models in the store (store://NAME) are read yet"
-_NO_VERSIONS = "an address has no versions to follow; dvc and platform have"
+_NO_VERSIONS = "an address has no versions to follow; store://NAME, dvc and platform have"
+_NO_LABELS = "nothing newer can come of this data, so no question is ever asked"
+_NO_TRAFFIC = "without spec.serving nothing answers, so there is no traffic to watch"
+_NO_PROFILE = "it is held against golden, and spec.data.golden is not given"
+_COMPARED = ("Confidence", "EstimatedAccuracy", "Input", "Classes")
 _GATELESS = "WhenGatesPass needs at least one gate in spec.gates; until then only a rollback is merged by the forge"
 
 _NO_PICTURES = "without spec.serving no picture ever comes"
@@ -18,7 +22,7 @@ _UNREADABLE = "what a model of this task finds cannot be read by the server yet,
 
 _FIELDS = (
     "training.backend",
-    "exports[].buildOn", "serving.backend", "serving.strategy",
+    "exports[].buildOn", "serving.backend", "serving.strategy.canary",
 )  # fmt: skip
 """Fields in YAML names; ``[]`` is every item of a list."""
 
@@ -42,7 +46,26 @@ def _base(spec: Spec) -> list[str]:
 
 def _no_versions(spec: Spec) -> list[str]:
     wanted = spec.triggers is not None and spec.triggers.on_data
-    return [f"spec.triggers.onData: {_NO_VERSIONS}"] if wanted and spec.data.train.kind == "uri" else []
+    return [f"spec.triggers.onData: {_NO_VERSIONS}"] if wanted and not spec.data.train.has_versions else []
+
+
+def _no_labels(spec: Spec) -> list[str]:
+    triggers = spec.triggers
+    wanted = triggers is not None and triggers.require is not None and triggers.require.new_labels is not None
+    never = spec.data.train.digest is not None and spec.newer_from is None
+    return [f"spec.triggers.require.newLabels: {_NO_LABELS}"] if wanted and never else []
+
+
+def _no_traffic(spec: Spec) -> list[str]:
+    if spec.monitoring is None:
+        return []
+    if spec.serving is None:
+        return [f"spec.monitoring: {_NO_TRAFFIC}"]
+    bare = spec.monitoring.signals if spec.data.golden is None else []
+    return [
+        f"spec.monitoring.signals[{index}]: {_NO_PROFILE}" for index, signal in enumerate(bare)
+        if signal.type in _COMPARED
+    ]  # fmt: skip
 
 
 def _gateless(spec: Spec) -> list[str]:
@@ -58,7 +81,9 @@ def _no_pictures(spec: Spec) -> list[str]:
     return [] if spec.task in ("classify", "detect") else [f"spec.labelling: {_UNREADABLE}"]
 
 
-_RULES: tuple[Callable[[Spec], list[str]], ...] = (_base, _no_versions, _gateless, _no_pictures)
+_RULES: tuple[Callable[[Spec], list[str]], ...] = (
+    _base, _no_versions, _no_labels, _no_traffic, _gateless, _no_pictures,
+)  # fmt: skip
 """What the table of fields cannot say."""
 
 

@@ -47,6 +47,7 @@ def _meant(field: str, types: tuple[str, ...]) -> dict[str, str]:
 _EXPORT_NAMED = "self.exports.exists(export, export.name == {})"
 _RULES: dict[str, list[dict[str, str]]] = {
     "Source": _exactly_one("uri", "dvc", "platform"),
+    "Queue": _exactly_one("directory", "labelStudio", "cvat"),
     "Gate": _exactly_one("min", "max", "maxRegression"),
     "Signal": [
         *(_meant(field, types) for field, types in MEANT.items() if field != "max"),  # has two types, so none in CEL

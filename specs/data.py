@@ -77,6 +77,11 @@ class Source(Section):
         """Whether it is in the store already: then its digest is that of its manifest, and nothing is fetched."""
         return self.uri is not None and self.uri.url.startswith("store://")
 
+    @property
+    def has_versions(self) -> bool:
+        """Whether there can be newer ones: names in the store move, addresses elsewhere do not."""
+        return self.kind != "uri" or self.in_store
+
     def plain(self) -> dict[str, Any]:
         """Give it as plain JSON values, in YAML names."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

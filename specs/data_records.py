@@ -5,11 +5,15 @@
     imports/<importDigest>.json                 ImportRecord
     validations/<train>-<golden or none>.json   ValidationRecord
     differences/<before>-<after>.json           DifferenceRecord
+    datasets/names/<name>/<number>.json         NameRecord
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from specs.digests import Digest, hex_of
 from specs.modelspec import Task
@@ -112,9 +116,55 @@ class DifferenceRecord(Record):
     removed: int
     relabelled: int
     """Pictures that are in both, with other labels."""
+    labelled: int | None = None
+    """Added pictures that somebody labelled, an empty label file included; None in old records."""
     classes: list[ClassDifference] = []
     files: dict[str, Digest] = {}
     """``difference.jpg``: a contact sheet of what was added, removed and relabelled."""
+
+
+class NameRecord(Record):
+    """What a name, as in ``store://NAME``, means from this number on. The highest number counts."""
+
+    name: str
+    number: Annotated[int, Field(ge=1)]
+    manifest: Digest
+    """Of the data set."""
+    before: Digest | None = None
+    """What it meant before."""
+    how: str = ""
+    """In a few words, for people: ``trunkline data add``, ``37 pictures labelled``."""
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NUMBERED = re.compile(r"datasets/names/[^/]+/([0-9]{6})\.json")
+
+
+def name_of(url: str) -> str | None:
+    """Give the name in ``store://NAME``; None where that cannot be moved: it has more than letters, digits, . _ -."""
+    name = url.removeprefix("store://")
+    return name if name != url and _NAME.fullmatch(name) else None
+
+
+def name_prefix(name: str) -> str:
+    """Beginning of the keys of a name's records."""
+    return f"datasets/names/{name}/"
+
+
+def name_key(name: str, number: int) -> str:
+    """Key of a NameRecord."""
+    return f"{name_prefix(name)}{number:06}.json"
+
+
+def name_number(key: str) -> int:
+    """Give the number in a NameRecord's key; 0 for any other key."""
+    match = _NUMBERED.fullmatch(key)
+    return int(match[1]) if match else 0
+
+
+def new_labels(record: DifferenceRecord) -> int:
+    """Give how many pictures of the newer version bring labels that the older one does not have."""
+    return (record.added if record.labelled is None else record.labelled) + record.relabelled
 
 
 def import_key(import_digest: str) -> str:

@@ -113,18 +113,18 @@ class Spec(Section):
     @property
     def follows(self) -> OnData | None:
         """Where newer versions of the training data are looked for; None where nobody asks, or there are none."""
-        wanted = self.triggers.on_data if self.triggers else None
-        if not wanted or self.data.train.digest is None or self.data.train.kind == "uri":
-            return None
-        return wanted if isinstance(wanted, OnData) else OnData()
+        return self._followed(self.triggers.on_data if self.triggers else None)
 
     @property
     def newer_from(self) -> OnData | None:
         """Likewise, where a signal or a schedule may ask for newer data as well."""
-        wanted = self.triggers
-        if wanted is None or wanted.on_data or not (wanted.on_signal or wanted.schedule):
-            return self.follows
-        return self.model_copy(update={"triggers": wanted.model_copy(update={"on_data": True})}).follows
+        given = self.triggers
+        return self._followed(given.on_data or bool(given.on_signal or given.schedule) if given else None)
+
+    def _followed(self, wanted: bool | OnData | None) -> OnData | None:  # noqa: FBT001  as the file has it
+        if not wanted or self.data.train.digest is None or not self.data.train.has_versions:
+            return None
+        return wanted if isinstance(wanted, OnData) else OnData()
 
     @property
     def image_size(self) -> int | list[int] | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from specs.base import Duration, Fraction, Name, Number, Section, seconds
 from specs.digests import PlainText
+from specs.labelling import Queue
 
 Method = Literal["psi", "js", "ks", "wasserstein"]
 SignalType = Literal["Confidence", "EstimatedAccuracy", "Accuracy", "Input", "Classes", "Latency", "ErrorRate"]
@@ -200,4 +201,5 @@ class Labelling(Section):
     """Megabytes of kept pictures of each replica; the oldest go first. 1000 where it is not said."""
     blur: list[Region] | None = None
     """Parts of every picture that are blurred before it is kept."""
-    queue: dict[Literal["directory", "labelStudio", "cvat"], dict[str, Any]] | None = None
+    queue: Queue | None = None
+    """Where ``trunkline labels export`` puts them before people."""

@@ -12,9 +12,7 @@ from specs.names import signals_dir
 _NAME = "signals.json"
 
 
-def signal_evidence_flaw(
-    key: ModelKey, nonce: str, files: Sequence[FileChange], read: Callable[[str], bytes]
-) -> str:
+def signal_evidence_flaw(key: ModelKey, nonce: str, files: Sequence[FileChange], read: Callable[[str], bytes]) -> str:
     """Say what is wrong with the evidence for a ``nonce`` as it would be; empty where it fits.
 
     ``files`` are those of the model's evidence folder.

@@ -16,6 +16,7 @@ from controller.settings import (
     ClusterSettings,
     DataSettings,
     ForgeSettings,
+    LabellingSettings,
     MonitoringSettings,
     ProvenanceSettings,
     Settings,
@@ -64,6 +65,7 @@ def test_every_setting_is_documented() -> None:
     assert _first_cells("docs/settings.md", "field of `[provenance]`") == set(ProvenanceSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[signing]`") == set(SigningSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[data]`") == set(DataSettings.model_fields)
+    assert _first_cells("docs/settings.md", "field of `[labelling]`") == set(LabellingSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[tracking]`") == set(TrackingSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[monitoring]`") == set(MonitoringSettings.model_fields)
     assert _first_cells("docs/settings.md", "field of `[alerts]`") == set(AlertSettings.model_fields)
@@ -89,11 +91,11 @@ def test_commands_in_the_readme_exist() -> None:
     known = _commands(cli)
     told = set()
     for page in _pages():
-        told |= set(re.findall(r"trunkline ((?:pr |data |keys |kube )?[a-z-]+)((?: [^\n`#|]*)?)", page.read_text()))
+        told |= set(re.findall(r"trunkline ((?:pr |data |labels |keys |kube )?[a-z-]+)((?: [^\n`#|]*)?)", page.read_text()))
     names = {name for name, _ in told if name.split()[0] in known or name in known}
     assert {"init", "check", "plan", "agent", "status", "history", "pr merge", "data add", "logs"} <= names
     readme = (ROOT / "README.md").read_text()
-    typed = r"(?:^\| `|^\$ )trunkline ((?:pr |data |kube )?[a-z-]+)([^\n`#]*)"
+    typed = r"(?:^\| `|^\$ )trunkline ((?:pr |data |labels |kube )?[a-z-]+)([^\n`#]*)"
     for name, rest in re.findall(typed, readme, re.MULTILINE):
         assert name in known, name
         options = {word for parameter in known[name].params for word in parameter.opts}

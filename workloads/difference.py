@@ -34,9 +34,15 @@ def run(order: DiffOrder, store: Store, scratch: Path) -> None:  # noqa: ARG001 
         record = DifferenceRecord(
             before=order.before, after=order.after, images=(before.images, after.images),
             added=len(found.added), removed=len(found.removed), relabelled=len(found.relabelled),
-            classes=_classes(before, after), files={"difference.jpg": store.put_blob(page)} if page else {},
+            labelled=sum(map(_is_labelled, found.added)), classes=_classes(before, after),
+            files={"difference.jpg": store.put_blob(page)} if page else {},
         )  # fmt: skip
         store.create(difference_key(order.before, order.after), record.encode())
+
+
+def _is_labelled(picture: Picture) -> bool:
+    """Whether somebody looked: an empty label file says that nothing is there, none at all says nothing."""
+    return bool(picture.class_name) or picture.label is not None
 
 
 def _classes(before: DatasetManifest, after: DatasetManifest) -> list[ClassDifference]:

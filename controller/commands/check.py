@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 from rich.markup import escape
 
+from adapters.calendar import CronCalendar
 from controller.console import as_json, console, print_json
 from specs.coverage import not_acted_on
-from specs.errors import InvalidManifest, Problem
+from specs.errors import InvalidManifest, Problem, Stalled
 from specs.manifest import load
+from specs.modelspec import Spec
 
 
 @click.command()
@@ -43,6 +46,7 @@ def check(files: tuple[Path, ...], json_: bool) -> None:
                 text = f"{name} is also in {places[name]}; names must differ"
                 problems.append(Problem(str(file), found.line, 1, "metadata.name", text))
             places.setdefault(name, place)
+            problems += _problems_of_schedule(found.model.spec, str(file), found.line)
             notes[f"{name} ({place})"] = not_acted_on(found.model.spec)
     if json_:
         print_json({"models": count, "problems": [vars(p) for p in problems], "notActedOn": notes})
@@ -50,6 +54,17 @@ def check(files: tuple[Path, ...], json_: bool) -> None:
         _print(count, problems, notes)
     if problems:
         raise click.exceptions.Exit(1)
+
+
+def _problems_of_schedule(spec: Spec, file: str, line: int) -> list[Problem]:
+    """Say what is wrong with a cron line; nothing where there is none."""
+    schedule = spec.triggers.schedule if spec.triggers else None
+    try:
+        if schedule is not None:
+            CronCalendar().last(schedule, time.time())
+    except Stalled as error:
+        return [Problem(file, line, 1, "spec.triggers.schedule", error.message)]
+    return []
 
 
 def files_in(files: tuple[Path, ...]) -> list[Path]:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from adapters.dataset_folder import Blobs, add_folder
+from adapters.dataset_folder import Blobs, Nowhere, add_folder
+from adapters.dataset_names import DatasetNames
 from controller import wiring
 from controller.commands.data_pin import pin
 from controller.commands.data_sets import diff, list_, show
 from controller.console import as_json, console, print_json, settings, table
-from specs.digests import digest_bytes
+from specs.data_records import name_of
 from specs.modelspec import Task
 
 _TASKS = click.Choice(["classify", "detect", "segment", "pose", "obb"])
@@ -44,9 +45,14 @@ def add(folder: Path, task: Task, name: str | None, json_: bool) -> None:
     classify: one folder of pictures per class, optionally below train/ and val/
     others:   images/ and labels/ as Ultralytics has them, class names in data.yaml or classes.txt
 
-    The same files give the same digest; adding twice stores nothing twice.
+    The same files give the same digest; adding twice stores nothing twice. The name means this data set from now on:
+    models that follow it (triggers.onData) are asked whether they want it, by pull request.
     """
-    _read(wiring.store(settings()), folder, task, f"store://{name or folder.resolve().name}", json_=json_)
+    store, url = wiring.store(settings()), f"store://{name or folder.resolve().name}"
+    digest = _read(store, folder, task, url, json_=json_)
+    named = name_of(url)
+    if named is not None:
+        DatasetNames(store).point(named, digest, "trunkline data add")
 
 
 @data.command()
@@ -63,29 +69,21 @@ def check(folder: Path, task: Task, json_: bool) -> None:
     trunkline data check ~/pictures --task classify
     trunkline data check shelf --task detect && dvc add shelf && dvc push
     """
-    _read(_Nowhere(), folder, task, f"store://{folder.resolve().name}", json_=json_)
+    _read(Nowhere(), folder, task, f"store://{folder.resolve().name}", json_=json_)
 
 
-class _Nowhere:
-    """A store that keeps nothing."""
-
-    def put_blob(self, source: Path | bytes) -> str:
-        return digest_bytes(source.read_bytes() if isinstance(source, Path) else source)
-
-    def create(self, key: str, data: bytes) -> bool:
-        return True
-
-
-def _read(store: Blobs, folder: Path, task: Task, url: str, *, json_: bool) -> None:
+def _read(store: Blobs, folder: Path, task: Task, url: str, *, json_: bool) -> str:
+    """Check a folder, put it into the store, say what it is, and give its digest."""
     manifest = add_folder(store, folder, task=task, names=None)
     if json_:
         counts = manifest.class_counts
         print_json({"url": url, "digest": manifest.digest(), "images": manifest.images, "classCounts": counts})
-        return
+        return manifest.digest()
     out = console()
     rows = [(cls, str(manifest.class_counts.get(cls, 0))) for cls in manifest.names]
     out.print(table(f"{manifest.images} images", ("class", "count"), rows))
-    if isinstance(store, _Nowhere):
+    if isinstance(store, Nowhere):
         out.print(f"\n{manifest.task}: nothing is wrong with it; its digest is {manifest.digest()}", soft_wrap=True)
     else:
         out.print(f'\nFor spec.data:\n\n  uri: {{url: {url}, digest: "{manifest.digest()}"}}', soft_wrap=True)
+    return manifest.digest()

@@ -13,6 +13,7 @@ from controller.console import as_json, console, pick, print_json, settings
 from controller.data_sets import models, place
 from reconcilers.ports import DataSources
 from specs.data import Source
+from specs.data_records import name_of
 from specs.errors import InvalidManifest, Stalled, Transient
 from specs.manifest import load
 from specs.modelspec import ModelKey, Spec
@@ -89,12 +90,15 @@ def _answers(sources: DataSources, key: ModelKey, spec: Spec) -> Iterator[Answer
 def _answer(sources: DataSources, source: Source, follow: OnData | None) -> tuple[str, str, str]:
     """Give state, words and line of one reference; None follows nothing, for a measure that moves measures nothing."""
     where = place(source)
-    if source.in_store:
-        words = f"{where} is in the store" if source.digest else f"{where} needs the digest that `data add` printed"
-        return "pinned" if source.digest else "bare", words, ""
+    if source.in_store and source.digest is None:
+        return "bare", f"{where} needs the digest that `data add` printed", ""
+    if source.in_store and (follow is None or name_of(where) is None):
+        return "pinned", f"{where} is in the store", ""
     if source.digest and follow is None:
         return "pinned", f"{where} is pinned, and golden is not followed", ""
     found = sources.newest(source, follow) if source.digest and follow else sources.resolve(source)
+    if found is None and source.in_store:
+        return "pinned", f"{where} is in the store", ""
     if found is None:
         known = f"{where} is pinned; an address has no versions" if source.digest else (
             f"only fetching {where} tells its digest: merge it without one, and Trunkline asks to pin it"

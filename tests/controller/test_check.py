@@ -77,18 +77,18 @@ def test_other_yaml_is_nobodys_business(tmp_path: Path) -> None:
 
 def test_what_is_not_acted_on_is_said(tmp_path: Path) -> None:
     """A field that this version understands but ignores is no problem, but no secret either."""
-    _write(tmp_path, GOOD + '  triggers: {schedule: "0 3 1 * *"}\n')
+    _write(tmp_path, GOOD.replace("{export: onnx}", "{export: onnx, backend: Triton}"))
     text = said(tmp_path, "check", "m.yaml")
-    assert "! default/digits (m.yaml:2): spec.triggers.schedule: understood, but not acted on yet" in text
+    assert "! default/digits (m.yaml:2): spec.serving.backend: understood, but not acted on yet" in text
     assert "✓ 1 ModelSpec" in text
 
 
 def test_json_says_the_same(tmp_path: Path) -> None:
     """Programs get problems as fields, and the same exit code."""
-    _write(tmp_path, GOOD + '  triggers: {schedule: "0 3 1 * *"}\n')
+    _write(tmp_path, GOOD.replace("{export: onnx}", "{export: onnx, backend: Triton}"))
     assert json.loads(said(tmp_path, "check", "--json", "m.yaml")) == {
         "models": 1, "problems": [],
-        "notActedOn": {"default/digits (m.yaml:2)": ["spec.triggers.schedule: understood, but not acted on yet"]},
+        "notActedOn": {"default/digits (m.yaml:2)": ["spec.serving.backend: understood, but not acted on yet"]},
     }  # fmt: skip
     _write(tmp_path, GOOD.replace("classify", "dance"))
     result = trunkline(tmp_path, "check", "--json", "m.yaml")
@@ -110,3 +110,12 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     result = trunkline(tmp_path, "check", "m.yaml")
     assert result.exit_code == 1
     assert "m.yaml" in result.stdout
+
+
+def test_a_schedule_that_is_no_cron_line_is_a_problem(tmp_path: Path) -> None:
+    """The field and what is wrong with it, before anything stalls on it."""
+    _write(tmp_path, GOOD + '  triggers: {schedule: "61 3 * * *"}\n')
+    text = trunkline(tmp_path, "check", "m.yaml").output
+    assert 'spec.triggers.schedule: "61 3 * * *" is no cron line: Bad minute' in text
+    _write(tmp_path, GOOD + '  triggers: {schedule: "1 3 * * *"}\n')
+    assert said(tmp_path, "check", "m.yaml") == "✓ 1 ModelSpec, no problems\n"

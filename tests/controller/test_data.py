@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from adapters.dataset_names import DatasetNames
 from adapters.store import Store
 from specs.data_records import ImportRecord, import_key
 from specs.errors import Stalled
@@ -157,6 +158,25 @@ def test_check_refuses_what_add_refuses_and_writes_nothing(scene: Scene) -> None
     added = json.loads(said(scene.folder, "data", "add", "boxes", "--task", "detect", "--json"))
     assert checked == added
     assert checked["digest"] != good["digest"]
+
+
+def test_add_moves_the_name(scene: Scene) -> None:
+    """A name means what was added under it last; `data check` moves nothing."""
+    names = DatasetNames(scene.store)
+    found = names.newest("old")
+    assert found is not None
+    assert found.manifest == scene.old
+    pictures.folder(scene.folder / "new", "classify", 8, seed="one")
+    said(scene.folder, "data", "check", "new", "--task", "classify", "--json")
+    assert names.newest("new") is None
+    added = json.loads(said(scene.folder, "data", "add", "new", "--task", "classify", "--name", "old", "--json"))
+    moved = names.newest("old")
+    assert moved is not None
+    assert (moved.manifest, moved.before, moved.number) == (added["digest"], scene.old, 2)
+    scene.model({"uri": {"url": "store://old", "digest": scene.old}})
+    train, golden = json.loads(said(scene.folder, "data", "pin", "shapes", "--json"))
+    assert (train["state"], golden["state"]) == ("newer", "pinned")
+    assert added["digest"] in train["line"]
 
 
 def test_pin_says_what_to_write(scene: Scene) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from reconcilers.forecast import Forecast, forecast
+from reconcilers.imagined import converged
 from reconcilers.limits import Crowd, Limits
-from reconcilers.observed import DatasetFact
+from reconcilers.observed import SCHEDULE, DatasetFact, SourceTrouble
 from specs.facts import PullState
+from specs.status import Reason
 from tests.support.builders import (
     KEY,
     NOW,
@@ -30,6 +32,7 @@ from tests.support.builders import (
     settled,
     spec,
 )  # fmt: skip
+from tests.support.watched import asking, unwatched, watched
 
 GATES = "then the gates decide whether a release is proposed"
 OTHER_GOLDEN = manifest("other golden", 6)
@@ -183,3 +186,38 @@ def test_forecast_touches_nothing() -> None:
     runs, exports = dict(stage.world.runs), dict(stage.world.exports)
     told(stage)
     assert (stage.world.runs, stage.world.exports) == (runs, exports)
+
+
+class TestLiveTraffic:
+    def test_a_change_that_watches_says_so_and_trains_nothing(self) -> None:
+        """It is counted what the release does on golden; no gate is asked, and the words are said once."""
+        stage = unwatched()
+        assert told(stage) == Forecast(("watches 2 signals of live traffic",))
+
+    def test_one_that_is_watched_already_says_nothing(self) -> None:
+        """Its profile is there."""
+        stage = watched()
+        assert told(stage).sentence == "nothing changes"
+
+    def test_what_fires_now_is_a_question_of_its_own(self) -> None:
+        """Another pull request does not ask it, nor does a schedule that happens to be due."""
+        for stage in (asking(), watched(triggers={"schedule": "0 3 * * *"}).but(schedule_due=NOW)):
+            assert told(stage).sentence == "nothing changes"
+
+    def test_a_schedule_that_is_none_stops(self) -> None:
+        """Whoever reads the pull request is told."""
+        trouble = SourceTrouble(Reason.SCHEDULE_INVALID, "no cron line", passing=False)
+        stage = watched(triggers={"schedule": "x x x x x"}).but(troubles={SCHEDULE: trouble})
+        assert told(stage).stopped == "spec.triggers.schedule: no cron line"
+
+    def test_without_a_store_the_files_tell(self) -> None:
+        """In an imagined world the profile of what is released is counted already, unless it is asked for now."""
+        stage = unwatched()
+        state = stage.world.serving
+        same = converged(stage.world.source, stage.spec, stage.spec, state)
+        assert forecast(KEY, stage.spec, same, NOW, again=True, blind=True).sentence == "nothing changes"
+        before = stage.spec.model_copy(update={"monitoring": None})
+        asked = converged(stage.world.source, before, stage.spec, state)
+        assert forecast(KEY, stage.spec, asked, NOW, again=True, blind=True).effects == (
+            "watches 2 signals of live traffic",
+        )

@@ -6,14 +6,27 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.story import DATA, STORY, Act, Phase, beginning, data_phases, phases
+from tests.support.story import (
+    DATA,
+    STORY,
+    WATCHING,
+    Act,
+    Phase,
+    beginning,
+    data_phases,
+    phases,
+    watching_phases,
+)
 from tests.support.wire import KilledError, Moment, at, killed, unanswered
 from tests.support.world import World
 
-CHAPTERS = [*phases(), *data_phases()]
+CHAPTERS = [*phases(), *data_phases(), *watching_phases()]
+TOLD_BEFORE = ("errors without labels", "merged", "a schedule that is due the day after")
+"""Chapters of the last story whose effects are those of others; as a whole they are disturbed likewise."""
 EVERY_EFFECT = [
     pytest.param(phase, number, id=f"{phase.name}: {number} {effect.split('/')[0]}")
     for phase in CHAPTERS
+    if phase.name not in TOLD_BEFORE
     for number, effect in enumerate(phase.effects, 1)
 ]
 
@@ -75,7 +88,7 @@ def test_another_controller_in_between_ends_the_same(chapter: Phase, effect: int
     assert settled(world).facts() == chapter.after.facts()
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=[*STORY, *DATA])
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=[*STORY, *DATA, *WATCHING])
 def test_effects_done_twice_end_the_same(chapter: Phase) -> None:
     """Every effect may be carried out two times in a row."""
     world = chapter.before.fork()
@@ -85,7 +98,11 @@ def test_effects_done_twice_end_the_same(chapter: Phase) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize(("story", "end"), [(STORY, phases()[-1]), (DATA, data_phases()[-1])], ids=["model", "data"])
+@pytest.mark.parametrize(
+    ("story", "end"),
+    [(STORY, phases()[-1]), (DATA, data_phases()[-1]), (WATCHING, watching_phases()[-1])],
+    ids=["model", "data", "traffic"],
+)
 def test_killed_around_every_effect_of_the_story_ends_the_same(
     story: dict[str, Act], end: Phase, moment: Moment
 ) -> None:

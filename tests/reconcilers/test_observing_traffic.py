@@ -7,12 +7,13 @@ from functools import cache
 
 from reconcilers.observe import Observer
 from reconcilers.observed import SCHEDULE, Judgement, Observed
-from reconcilers.observing_traffic import mark
+from reconcilers.observing_traffic import TrafficObserver, mark
+from reconcilers.records import Records
 from reconcilers.world import Ports
 from specs.facts import ServingState
 from specs.manifest import parse
 from specs.status import Condition, ConditionType, ModelStatus, Reason
-from tests.support.builders import KEY, NAME, PATH
+from tests.support.builders import KEY, NAME, PATH, context
 from tests.support.watched import HOUR
 from tests.support.world import TEXT, World
 
@@ -129,6 +130,24 @@ def test_what_readings_depend_on_has_them_worked_out_again() -> None:
     assert [reading.judgement for reading in after["errors"]] == [Judgement.FAILING]
 
 
+def test_what_is_forgotten_is_worked_out_again() -> None:
+    """Memory is bounded; whoever falls out of it has the same readings the next time."""
+    world = released()
+    hours(world, 0.0, 0.1)
+    eyes = Eyes(world)
+    eyes.observer.traffic = TrafficObserver(
+        Records(world.store), world.traffic, world.calendar, remembered=1
+    )
+    before = eyes.look().readings
+    source = world.source()
+    spec = parse(source.text, PATH, KEY).model.spec
+    ctx = context(spec, eyes.look())
+    eyes.observer.traffic.look(replace(ctx, key=KEY._replace(name="other")), ModelStatus(), world.now)
+    after = eyes.look().readings
+    assert after == before
+    assert after is not before
+
+
 def test_the_last_status_keeps_the_name_of_a_long_episode() -> None:
     """What it says of another release is not heard, nor that a signal of the release before was quiet."""
     world = released()
@@ -161,8 +180,8 @@ def test_a_release_that_passed_its_gate_is_remembered() -> None:
     eyes = Eyes(released())
     told = "v1 passed beside v0: error rate: 0 % against 0 %, not worse"
     passed = Condition(type=ConditionType.LIVE_GATE, status="True", reason=Reason.LIVE_GATE_PASSED, message=told)
-    assert eyes.look(ModelStatus(version=1, conditions=[passed])).live_gate_before == told
-    assert eyes.look(ModelStatus(version=1)).live_gate_before == ""
+    assert eyes.look(ModelStatus(version=1, conditions=[passed])).live_gate_before == passed
+    assert eyes.look(ModelStatus(version=1)).live_gate_before is None
 
 
 def test_a_schedule_is_looked_up_and_a_bad_one_is_told() -> None:

@@ -45,6 +45,7 @@ from tests.support.builders import (
 )  # fmt: skip
 from tests.support.data_stages import BARE, dvc, elsewhere, following, md5, newer, pinned, unknown, validation
 from tests.support.searches import TUNING, searching, tuned
+from tests.support.trials import live, on_trial
 from tests.support.watched import ON_ERRORS, asking, firing, unwatched, watched
 
 
@@ -207,6 +208,15 @@ TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list
      Reason.FALLBACK, ["Propose"]),
     ("rollout failed, nothing before it: stop", _first_failed, ConditionType.SERVING, Verdict.STOP,
      Reason.ROLLOUT_FAILED, []),
+    ("on trial: wait", lambda: on_trial(live()), ConditionType.LIVE_GATE, Verdict.WAIT, Reason.BAKING, []),
+    ("trial passed: nothing", lambda: on_trial(live(), over=True), ConditionType.LIVE_GATE, Verdict.DONE,
+     Reason.LIVE_GATE_PASSED, []),
+    ("trial without traffic: rest", lambda: on_trial(None, over=True), ConditionType.LIVE_GATE, Verdict.REST,
+     Reason.BAKE_INCONCLUSIVE, []),
+    ("live traffic disagrees: fall back, propose rollback", lambda: on_trial(live(errors=0.3)),
+     ConditionType.LIVE_GATE, Verdict.STOP, Reason.LIVE_GATE_FAILED, ["RollOut", "Propose"]),
+    ("fallen back: git is behind", lambda: on_trial(live(errors=0.3)), ConditionType.GIT_BEHIND, Verdict.DONE,
+     Reason.FALLBACK, ["RollOut", "Propose"]),
     ("serving not asked for", lambda: settled(serving=None), ConditionType.SERVING, Verdict.REST,
      Reason.NO_SERVING, []),
     ("nothing released yet", lambda: FRESH, ConditionType.SERVING, Verdict.REST, Reason.NOT_RELEASED,

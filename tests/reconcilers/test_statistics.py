@@ -129,6 +129,15 @@ def test_a_mean_needs_two_values(counts: tuple[float, ...]) -> None:
         mean(counts, CONFIDENCE)
 
 
+def test_a_mean_of_leaning_values_leans() -> None:
+    """Where nearly all confidences are high and few far below, as often as Student's interval would not be above."""
+    draw = np.random.default_rng(2)
+    truth = float(np.dot(counted(CONFIDENCE, draw.beta(3, 0.15, 400_000)), centres(CONFIDENCE)) / 4e5)
+    found = [mean(counted(CONFIDENCE, row), CONFIDENCE) for row in draw.beta(3, 0.15, (800, 80))]
+    assert sum(each.low > truth for each in found) <= 18
+    assert sum(each.high < truth for each in found) <= 9
+
+
 # ----------------------------------------------------------------------------------------------------- differences
 def test_differences_of_means_are_welchs() -> None:
     """Two means of binned confidences differ as a t-test without equal variances says."""
@@ -253,6 +262,19 @@ def test_the_same_counts_are_no_distance_apart(counts: list[float], method: Meth
     """Counts that are equal, or the same shares of another number, are at distance 0."""
     found = distance(method, [3 * count for count in counts], counts, CONFIDENCE)
     assert (found.value, found.low) == (pytest.approx(0, abs=1e-6), 0)
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_rare_classes_do_not_hide_a_common_one(method: Method) -> None:
+    """Sixty classes of which one grows: the rare ones are counted together, so that chance in them weighs little."""
+    draw = np.random.default_rng(10)
+    before, now = np.full(60, 1 / 60), np.full(60, 0.8 / 59)
+    now[0] = 0.2
+    found = [
+        distance(method, draw.multinomial(100, now).tolist(), draw.multinomial(360, before).tolist(), None).low > 0
+        for _ in range(100)
+    ]
+    assert sum(found) >= 70
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -32,8 +32,10 @@ from tests.support.builders import (
     spec,
 )  # fmt: skip
 from tests.support.data_stages import following
+from tests.support.watched import firing, watched
 
 THEN, LATER = "2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z"
+LIVE = (ConditionType.MONITORED, ConditionType.TRIGGERED, ConditionType.LIVE_GATE, ConditionType.GIT_BEHIND)
 READY, RECONCILING, STALLED = ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED
 
 
@@ -128,7 +130,7 @@ def test_trouble_of_actions(
 def test_every_step_is_a_condition() -> None:
     """Each step that was asked is a condition, in the order of the enum, and no other is there."""
     types = [c.type for c in status(mirrored()).conditions]
-    aside = (ConditionType.DATA_CURRENT, ConditionType.TUNED)
+    aside = (ConditionType.DATA_CURRENT, ConditionType.TUNED, *LIVE)
     assert types == [t for t in ConditionType if t not in (RECONCILING, STALLED, *aside)]
     current = status(following().but(newer=None)).condition(ConditionType.DATA_CURRENT)
     assert current is not None
@@ -259,3 +261,14 @@ def test_release_taken_out_is_not_ready() -> None:
     bare = replace(stage, spec=released(stage.spec, None)).but(serving=None, proposals=(merged,))
     assert told(status(bare)) == {READY: ("False", Reason.NOT_RELEASED)}
     assert serving(stage.spec).ready
+
+
+def test_signals_are_told_and_leave_the_model_ready() -> None:
+    """Each as it stands, in the order of the spec; one that fires is in the line for people, and no error."""
+    told = status(watched(firing("faults")))
+    assert [(each.name, each.state) for each in told.signals] == [("errors", "Quiet"), ("faults", "Firing")]
+    assert told.summary.startswith("v1 answers; SignalFiring: out of bounds: faults-v1-")
+    ready = told.condition(ConditionType.READY)
+    assert ready is not None
+    assert (ready.status, ready.reason) == ("True", Reason.AS_DESIRED)
+    assert status(settled()).signals == []

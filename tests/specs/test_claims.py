@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,11 +201,44 @@ def test_nothing_is_promoted_past_a_hold(fresh: Studio) -> None:
     assert "spec.release.hold is set" in proof.sentences[0]
 
 
-def test_only_releases_bring_evidence(studio: Studio) -> None:
-    """A retraining has none to bring."""
-    files: Files = {FILE: edit(FULL, SHELF, "spec.training.nonce", "again"), f"{FOLDER}/x.md": "x"}
+NONCE = "accuracy-v7-20261126T100000Z"
+ASKED = f"evidence/retail.shelf-detector/signals/{NONCE}"
+
+
+def _asked(**changes: Any) -> Files:
+    """Give the files of a right proposal to retrain, with changes to what its evidence says."""
+    told = {"model": str(SHELF), "field": "spec.training.nonce", "nonce": NONCE} | changes
+    text = edit(FULL, SHELF, "spec.training.nonce", NONCE)
+    return {FILE: text, f"{ASKED}/signals.json": json.dumps(told), f"{ASKED}/report.md": "# asked\n"}
+
+
+def test_a_retraining_is_proved_with_its_evidence_and_without(studio: Studio) -> None:
+    """Only the nonce changes; what asks for it lies in the folder that the nonce names."""
+    branch = studio.branch("retrain")
+    proof = studio.judged(studio.push(_asked(), message("retrain"), branch=branch))
+    assert (proof.standing, proof.sentences) == (
+        Standing.PROVED, (f"only spec.training.nonce of {SHELF} changes, and its evidence",)
+    )  # fmt: skip
+    bare: Files = {FILE: _asked()[FILE]}
+    assert studio.judged(studio.push(bare, message("retrain"), branch=branch)).standing is Standing.PROVED
+
+
+FORGED: dict[str, tuple[Files, str]] = {
+    "evidence of a release": ({f"{FOLDER}/x.md": "x"}, "is not evidence of what asks for this retraining"),
+    "no record": ({f"{ASKED}/signals.json": None}, "signals.json does not come with the nonce"),
+    "no JSON": ({f"{ASKED}/signals.json": "{"}, "signals.json is no JSON"),
+    "another nonce": ({f"{ASKED}/signals.json": _asked(nonce="x")[f"{ASKED}/signals.json"]}, "about something else"),
+    "another model": ({f"{ASKED}/signals.json": _asked(model="x")[f"{ASKED}/signals.json"]}, "about something else"),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), FORGED.values(), ids=FORGED.keys())
+def test_forged_evidence_of_a_retraining_is_refused(studio: Studio, changes: Files, told: str) -> None:
+    """It is about this nonce of this model, or it is none."""
+    files = {path: text for path, text in (_asked() | changes).items() if text is not None}
     proof = studio.judged(studio.push(files, message("retrain"), branch=studio.branch("retrain")))
-    assert "retrain brings no evidence" in proof.sentences[0]
+    assert proof.standing is Standing.REFUSED
+    assert told in proof.sentences[0]
 
 
 CLAIMS = {

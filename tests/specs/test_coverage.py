@@ -41,10 +41,8 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "serving backend": ({"serving": {"export": "onnx", "backend": "Triton"}}, "spec.serving.backend"),
     "canary": (
         {"serving": {"export": "onnx", "strategy": {"canary": {"steps": [{"weight": 1}]}}}},
-        "spec.serving.strategy",
+        "spec.serving.strategy.canary",
     ),
-    "monitoring": ({"monitoring": FULL["monitoring"]}, "spec.monitoring"),
-    "schedule": ({"triggers": {"schedule": "0 3 1 * *"}}, "spec.triggers.schedule"),
 }
 
 
@@ -77,8 +75,10 @@ def test_data_from_anywhere_is_acted_on() -> None:
     address = {"train": {"uri": {"url": "s3://a/b"}}}
     assert sentences(data=address) == []
     assert sentences(data=address, triggers={"onData": True}) == [
-        "spec.triggers.onData: an address has no versions to follow; dvc and platform have"
+        "spec.triggers.onData: an address has no versions to follow; store://NAME, dvc and platform have"
     ]
+    named = {"train": {"uri": {"url": "store://shelf", "digest": "sha256:" + "a" * 64}}}
+    assert sentences(data=named, triggers={"onData": True}) == []
 
 
 CLUSTER: dict[str, tuple[dict[str, Any], str]] = {
@@ -122,3 +122,32 @@ HARMLESS: dict[str, dict[str, Any]] = {
 def test_what_asks_for_no_more_than_is_done_anyway_is_not_mentioned(sections: dict[str, Any]) -> None:
     """Saying the default is no cause for a warning."""
     assert sentences(**sections) == []
+
+
+LATENCY = {"name": "slow", "type": "Latency", "max": "80ms"}
+LIGHT = {"name": "light", "type": "Input", "feature": "brightness", "max": 0.3}
+SERVED = {"serving": {"export": "onnx"}}
+
+
+def test_watching_needs_something_that_answers() -> None:
+    """Without a server there is no traffic."""
+    watched = {"window": "1h", "signals": [LATENCY]}
+    assert sentences(monitoring=watched, **SERVED) == []
+    assert sentences(monitoring=watched, serving=None) == [
+        "spec.monitoring: without spec.serving nothing answers, so there is no traffic to watch"
+    ]
+
+
+def test_what_is_compared_needs_golden() -> None:
+    """Latencies do not."""
+    (told,) = sentences(monitoring={"window": "1h", "signals": [LATENCY, LIGHT]}, **SERVED)
+    assert told == "spec.monitoring.signals[1]: it is held against golden, and spec.data.golden is not given"
+
+
+def test_labels_cannot_come_where_data_has_no_versions() -> None:
+    """A trigger that wants some would never ask."""
+    data = {"train": {"uri": {"url": "s3://bucket/x", "digest": "sha256:" + "a" * 64}}}
+    watched = {"monitoring": {"window": "1h", "signals": [LATENCY]}, **SERVED}
+    triggers = {"onSignal": ["slow"], "require": {"newLabels": 3}}
+    (told,) = sentences(triggers=triggers, data=data, **watched)
+    assert told.startswith("spec.triggers.require.newLabels: nothing newer can come of this data")

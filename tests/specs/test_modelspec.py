@@ -114,6 +114,7 @@ def test_every_task_has_a_main_metric() -> None:
     assert set(MAIN_METRIC) == set(Spec.model_fields["task"].annotation.__args__)  # type: ignore[union-attr]
 
 
+CVAT = {"url": "https://cvat.example.com", "project": "shelf"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two exports of one name": ({"exports": [{"name": "onnx", "format": "onnx"}] * 2}, "exports: onnx is given twice"),
     "two gates of one name": (
@@ -141,6 +142,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "no export is named trt",
     ),
     "quality without golden": ({"gates": [{"name": "a", "metric": "metrics/x", "min": 0}]}, "needs spec.data.golden"),
+    "two queues": ({"labelling": {"queue": {"directory": {}, "cvat": CVAT}}}, "give exactly one of directory"),
+    "no queue": ({"labelling": {"queue": {}}}, "found none"),
+    "queue without project": ({"labelling": {"queue": {"cvat": {"url": "https://a"}}}}, "Field required"),
+    "queue that is a path": ({"labelling": {"queue": {"directory": {"path": "../a"}}}}, "should match pattern"),
+    "queue with a password": (
+        {"labelling": {"queue": {"labelStudio": CVAT | {"url": "https://a:b@c"}}}}, "without user, password"
+    ),
+    "queue with another scheme": ({"labelling": {"queue": {"cvat": CVAT | {"url": "ftp://a"}}}}, "match pattern"),
     "reserved argument": ({"training__args": {"project": "/"}}, "project: Trunkline sets this itself"),
     "reserved export argument": (
         {"exports": [{"name": "onnx", "format": "onnx", "args": {"format": "engine"}}]},

@@ -1,10 +1,11 @@
 """The real agent, with every effect counted, and killed at the ones it is told to be killed at.
 
-Run as a process: ``python -m tests.support.crashing_agent FOLDER WHEN [SPARED…]`` where WHEN is ``never``, ``before``
-or ``after``, and effects of ports that are spared kill nobody. Each life is a process of its own, forked from one that
-has done nothing but import. The ports are wrapped here, from outside: the product knows nothing of it. An effect is a
-call that may change the world, named by its method and what it is about; each one kills the agent once (SIGKILL), just
-before it or just after it, which is also what a lost answer looks like. What was killed is noted on disk.
+Run as a process: ``python -m tests.support.crashing_agent FOLDER WHEN [SPARED…]`` where WHEN is ``never``, ``before``,
+``after`` or ``around``, which is both, and effects of ports that are spared kill nobody. Each life is a process of its
+own, forked from one that has done nothing but import. The ports are wrapped here, from outside: the product knows
+nothing of it. An effect is a call that may change the world, named by its method and what it is about; each one kills
+the agent once (SIGKILL), just before it or just after it, which is also what a lost answer looks like. What was killed
+is noted on disk.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ class Crashing:
             if method == "write" and self._port.read(args[0]) == args[1]:
                 return call(*args)  # says nothing new, so nothing is written
             effect = f"{self._name}.{method} {_about(method, args, named)}"
-            if self._when == "before":
+            if self._when in ("before", "around"):
                 self._die_once(effect)
             answer = call(*args, **named)
-            if self._when == "after":
-                self._die_once(effect)
+            if self._when in ("after", "around"):
+                self._die_once(effect if self._when == "after" else f"after {effect}")
             self._note("effects", effect)
             return answer
 

@@ -209,10 +209,12 @@ class FakeServers:
         return self.states[target.name]
 
     def restart(self) -> None:
-        """Die and come back: what loads is loaded again, failures are forgotten."""
+        """Die and come back: what loads is loaded again, failures are forgotten, but not what was given up for good."""
         for name, state in list(self.states.items()):
             if state.ready and state.file not in self.bad:
                 self.states[name] = replace(state, failed_file=None, failure="")
+            elif state.rejected is not None:
+                self.states[name] = ServingState(name, ready=False, rejected=state.rejected)
             else:
                 del self.states[name]
 

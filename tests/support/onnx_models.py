@@ -38,9 +38,12 @@ class Store(Protocol):
         """Store a record unless there is one."""
 
 
-def classifier(seed: int = 0, *, batch: int | str = "batch") -> bytes:
-    """Give a model (batch, 3, 32, 32) -> (batch, 10): softmax of a fixed linear map; each seed is another model."""
-    weights = np.random.default_rng(seed).normal(size=(3 * SIDE * SIDE, CLASSES)).astype(np.float32) / 8
+def classifier(seed: int = 0, *, batch: int | str = "batch", sure: float = 1.0) -> bytes:
+    """Give a model (batch, 3, 32, 32) -> (batch, 10): softmax of a fixed linear map; each seed is another model.
+
+    It is quite sure of noise; with less than 1 it is less ``sure`` of everything.
+    """
+    weights = np.random.default_rng(seed).normal(size=(3 * SIDE * SIDE, CLASSES)).astype(np.float32) * (sure / 8)
     nodes = [
         helper.make_node("Flatten", [INPUT], ["flat"]),
         helper.make_node("MatMul", ["flat", "weights"], ["scores"]),

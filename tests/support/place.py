@@ -26,6 +26,7 @@ from specs.modelspec import ModelKey
 from specs.records import DatasetManifest, FileEntry, dataset_key
 from specs.status import Condition, ModelStatus
 from tests.support.gitrepo import PERSON, Hub, git
+from tests.support.jobs_at_once import JobsAtOnce
 
 ROOT = Path(__file__).parents[2]
 KEY = ModelKey("default", "digits")
@@ -54,11 +55,14 @@ spec:
 class Place:
     """A folder with settings, repository and store, the person's clone, and an agent.
 
-    ``tables`` are more settings, as TOML. Jobs of the kinds in ``real`` are done in earnest, the others are pretended.
+    ``tables`` are more settings, as TOML. Jobs of the kinds in ``real`` are done in earnest, the others are pretended;
+    with ``at_once`` in the test's own process, for stories that are not about jobs.
     """
 
-    def __init__(self, folder: Path, *, tables: str = "", real: Sequence[str] = ()) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, *, tables: str = "", real: Sequence[str] = (), at_once: bool = False
+    ) -> None:  # fmt: skip
+        self.folder, self._at_once = folder, at_once
         self.log = folder / "log"
         self.log.mkdir(parents=True)
         self.hub = Hub(folder)
@@ -78,7 +82,8 @@ class Place:
         """Begin with a new agent that remembers nothing."""
         self.app = wiring.build(load(self.folder, {}))
         self.statuses = Statuses(self.folder / "state/status")
-        reconciler = Reconciler(replace(self.app.ports), lambda: time.time() + self.skew)
+        ports = replace(self.app.ports, jobs=JobsAtOnce(self.store)) if self._at_once else self.app.ports
+        reconciler = Reconciler(ports, lambda: time.time() + self.skew)
         self.agent = Agent(Passes(reconciler, self.statuses), self.app.source, self.app.servers, self.statuses)
         return self.agent
 

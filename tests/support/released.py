@@ -20,7 +20,7 @@ from specs.placement import Placement
 from specs.status import ModelStatus
 from specs.workorders import AnyOrder
 from tests.support import story_workload
-from tests.support.fakes import FakeServers
+from tests.support.fakes import FakeServers, FakeTraffic
 from tests.support.gitrepo import PERSON, git
 from tests.support.person import Person
 from tests.support.place import FILE
@@ -113,13 +113,16 @@ class Released(Repo):
         self.store = Store(str(folder / "store"))
         self.person = Person(folder, self.store)
         self.servers = FakeServers(Wire())
+        self.traffic: FakeTraffic | None = None
         self.repository = Repository(str(self.path), folder / "loop")
         self.status = ModelStatus()
 
     def converge(self) -> None:
         """Let the loop look until nothing is left to do."""
         forge = LocalForge(self.path, clock=lambda: self.now)
-        ports = Ports(self.store, self.repository, forge, PromptJobs(self.store), self.servers)
+        ports = Ports(
+            self.store, self.repository, forge, PromptJobs(self.store), self.servers, traffic=self.traffic
+        )
         loop, source = Reconciler(ports, lambda: self.now), GitSource(self.repository)
         for _ in range(30):
             self.now += 1

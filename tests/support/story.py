@@ -8,7 +8,7 @@ from functools import cache
 
 from tests.support.builders import NAME
 from tests.support.data_stages import pinned
-from tests.support.world import ELSEWHERE, World
+from tests.support.world import ELSEWHERE, WATCHED, World
 
 Act = Callable[[World], object]
 _SERVING, _POLICY = "\n  serving:\n    export: onnx", "\n  policy: {autoMerge: WhenGatesPass}"
@@ -86,6 +86,28 @@ DATA: dict[str, Act] = {
 """What becomes of a model whose data lies elsewhere, as that goes on."""
 
 
+WATCHING: dict[str, Act] = {
+    "v1 merged, and its traffic counted": World.merge,
+    "errors that come and go": lambda world: world.hours(0.1, 0.0, 0.1, 0.0),
+    "errors that stay": lambda world: world.hours(0.1, 0.1),
+    "they are gone before anybody answered": lambda world: world.hours(0.0, 0.0),
+    "errors again, and more of them": lambda world: world.hours(0.3, 0.3),
+    "nobody wants a training": lambda world: world.forge.shut(_opened(world, "retrain")),
+    "quiet, then errors, labels came meanwhile": lambda world: (
+        world.hours(0.0, 0.0, 0.1, 0.1), _committed(2)(world),
+    ),
+    "quiet before anybody looked at the labels": lambda world: world.hours(0.0, 0.0),
+    "errors without labels": lambda world: (world.hours(0.1, 0.1), _committed(1)(world)),
+    "merged": lambda world: world.forge.merge(_opened(world, "retrain")),
+    "v2 merged": World.merge,
+    "a schedule that is due the day after": lambda world: (
+        world.change(r"onSignal: .*", 'schedule: "0 0 * * *"}'), setattr(world, "now", world.now + 86_400),
+    ),
+    "no schedule after all": lambda world: world.change(r"\n  triggers: .*", ""),
+}  # fmt: skip
+"""What follows from the live traffic of a model, hour by hour."""
+
+
 def _opened(world: World, intent: str) -> int:
     """Give the number of the open proposal of an intent."""
     (number,) = (pull.number for pull in world.forge.opened() if f"/{intent}/" in pull.branch)
@@ -104,6 +126,8 @@ class Phase:
 
 def beginning(story: Mapping[str, Act]) -> World:
     """Give the world in which a story begins."""
+    if story is WATCHING:
+        return World(WATCHED).converge()  # how a first release comes about is another story
     return World(ELSEWHERE) if story is DATA else World()
 
 
@@ -117,6 +141,12 @@ def phases() -> tuple[Phase, ...]:
 def data_phases() -> tuple[Phase, ...]:
     """Tell that of its data likewise."""
     return _told(DATA)
+
+
+@cache
+def watching_phases() -> tuple[Phase, ...]:
+    """Tell that of its live traffic likewise."""
+    return _told(WATCHING)
 
 
 def _told(story: Mapping[str, Act]) -> tuple[Phase, ...]:

@@ -13,7 +13,7 @@ from specs.traffic import Traffic, Watched
 from tests.support.builders import NOW, Lab, Stage, context, observed, settled
 
 HOUR = 3600.0
-START = NOW - 3 * HOUR
+START = NOW - 6 * HOUR
 """Of the first failing window; windows begin at whole hours, and so does NOW."""
 MONITORING: dict[str, Any] = {
     "window": "1h", "minSamples": 100, "forWindows": 3,
@@ -42,7 +42,7 @@ def quiet(name: str) -> SignalStatus:
 def firing(name: str = "errors", start: float = START, version: int = 1) -> SignalStatus:
     """Give a signal that fires since a window."""
     return SignalStatus(
-        name=name, state="Firing", value=0.1, low=0.09, high=0.11, n=1000, since="2027-01-15T05:00:00Z",
+        name=name, state="Firing", value=0.1, low=0.09, high=0.11, n=1000, since="2027-01-15T02:00:00Z",
         episode=episode_name(name, version, start),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from specs.facts import SourcedSpec
 from specs.names import BRANCH_PREFIX
 from specs.status import ModelStatus
 from tests.support.builders import GOLDEN, NAME, NOW, PATH, TRAIN
-from tests.support.data_stages import BARE
+from tests.support.data_stages import BARE, md5
 from tests.support.fake_git import TRUNK, FakeForge, FakeRepository
 from tests.support.fakes import (
     FakeCalendar,
@@ -66,6 +66,22 @@ ELSEWHERE = re.sub(
     TEXT.replace("epochs: 2", "epochs: 5"),
 ) + "  triggers: {onData: true}\n"
 """A model whose training data lies in a DVC repository, and is not pinned yet."""
+
+
+WATCHED = re.sub(
+    r"train: .*", f"train: {{dvc: {{repoURL: {BARE['dvc']['repoURL']}, path: {BARE['dvc']['path']}, "
+    'targetRevision: v1, digest: "' + md5(1) + '"}}', TEXT.replace("epochs: 2", "epochs: 5"),
+) + """\
+  monitoring:
+    window: 1h
+    minSamples: 100
+    forWindows: 2
+    signals:
+      - {name: errors, type: ErrorRate, max: 0.05}
+      - {name: faults, type: ErrorRate, max: 0.2}
+  triggers: {onSignal: [errors, faults]}
+"""
+"""A model whose live traffic is watched, and whose data has versions that only a signal asks for."""
 
 
 class World:
@@ -184,6 +200,13 @@ class World:
         """Merge the newest open proposal."""
         opened = self.forge.opened()
         return bool(opened) and self.forge.merge(opened[-1].number)
+
+    def hours(self, *errors: float, requests: int = 1000) -> None:
+        """Let hours of traffic go by, each with a share of errors, as the release that answers has them."""
+        version = self.serving[0] or 0
+        for share in errors:
+            self.traffic.had(version, self.now - self.now % 3600, 3600.0, errors=share, requests=requests)
+            self.now += 3600
 
     def push_foreign(self, branch: str) -> None:
         """Commit to a branch of ours."""

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from adapters.store import Store
-from specs.data_records import ClassDifference, DifferenceRecord, difference_key
+from specs.data_records import ClassDifference, DifferenceRecord, difference_key, new_labels
 from specs.records import DatasetManifest
 from specs.workorders import DiffOrder
 from tests.support import pictures
@@ -76,6 +76,18 @@ def test_only_rows_with_something_in_them_are_drawn(store: Store) -> None:
     assert (record.added, page(store, record).size) == (26, (1262, 272))
     same = compared(store, before, before)
     assert (same.added, same.removed, same.relabelled, same.files) == (0, 0, 0, {})
+
+
+def test_new_labels_are_counted(store: Store) -> None:
+    """A picture with an empty label file was looked at by somebody, as a relabelled one; one without any was not."""
+    more = scenes(8, 9, 10)
+    more["labels/9.txt"] = b""
+    del more["labels/10.txt"]
+    files = scenes(1, 2)
+    changed = files | {"labels/2.txt": b"1" + files["labels/2.txt"][1:]}
+    record = compared(store, stored(store, files), stored(store, changed | more))
+    assert (record.added, record.labelled, record.relabelled, new_labels(record)) == (3, 2, 1, 3)
+    assert new_labels(record.model_copy(update={"labelled": None})) == 4, "of an old record all that was added counts"
 
 
 def test_broken_pictures_are_counted_and_not_drawn(store: Store) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.store import Store
 from specs.digests import hex_of
 from specs.serving import ServerOptions
+from tests.support import onnx_models
 from tests.support.inference_server import ServerProcess, publish, running, serving, wait_until
 from tests.support.onnx_models import Published
+from workloads.serve.cache import Cache
+from workloads.serve.engine import Engine
+from workloads.serve.exposition import Metrics
+from workloads.serve.limits import Limits
+from workloads.serve.repository import Repository
+from workloads.serve.state import Asked, State
 
 BAKE = 600.0
 
@@ -152,3 +162,51 @@ def test_options_of_a_newer_controller(server: ServerProcess) -> None:
     assert first is not None
     assert server.load("digits", model.target() | {"options": odd | {"standby": 2}}).status_code == 200
     assert digits(server)["options"] not in (first, ServerOptions().digest)
+
+
+def test_self_tests_are_repeated_on_demand(server: ServerProcess) -> None:
+    """Whoever asks has the self-tests of what serves repeated; where they cannot be had, that is no verdict."""
+    old, _new = on_trial(server)
+    for _ in range(2):
+        answer = server.http.post("/trunkline/models/digits/self-test")
+        assert (answer.status_code, answer.json()) == (200, {"name": "digits", "passed": True, "error": ""})
+    assert digits(server)["self_test"] == ""
+    assert server.http.post("/trunkline/models/unknown/self-test").status_code == 404
+    without_store(server)
+    assert server.http.post("/trunkline/models/digits/self-test").status_code == 503
+    assert digits(server)["self_test"] == ""
+    assert old.file != digits(server)["file"]
+
+
+async def changed(true: Callable[[], bool]) -> None:
+    """Let the others work until something is true."""
+    while not true():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+
+
+def test_a_version_on_trial_proves_itself_again_and_again(tmp_path: Path) -> None:
+    """A version whose answers are others than when it was loaded is found out by itself, and told until it is well."""
+
+    async def trial() -> tuple[list[object], list[object]]:
+        store, state = Store(f"file://{tmp_path / 'store'}"), State(tmp_path / "state")
+        old, new, other = (onnx_models.publish(store, onnx_models.classifier(seed)) for seed in (1, 2, 3))
+        with ThreadPoolExecutor(2) as threads:
+            limits = Limits(threads=1)
+            repository = Repository(store, Cache(tmp_path / "cache", store), state, limits, Metrics(), threads)
+            for version, model in enumerate((old, new), start=1):
+                await repository.load("digits", Asked.model_validate(asked(model, version, standby=4.0)))
+            served, slot = repository.get("digits"), repository.slots()["digits"]
+            well, rotten = served.engine, Engine(store.read_blob(other.file), image_size=(32, 32), threads=1)
+            seen: tuple[list[object], list[object]] = ([], [])
+            for engine, told in ((rotten, seen[0]), (well, seen[1])):
+                served.engine = engine  # as if its memory had rotted, or were well again
+                before = slot.flaw
+                await changed(lambda now=before: slot.flaw != now)
+                told += [slot.describe()["self_test"], slot.served is served]
+            repository.close()
+        return seen
+
+    rotten, well = asyncio.run(asyncio.wait_for(trial(), 30))
+    assert rotten[1] is True
+    assert str(rotten[0]).startswith("self-test 1 of 1, tensor input: output")
+    assert well == ["", True]

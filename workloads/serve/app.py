@@ -16,6 +16,7 @@ from typing import Protocol as TypingProtocol
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from specs.errors import TrunklineError
 from specs.monitoring import Labelling
 from workloads.serve.answers import Refusal, json_answer
 from workloads.serve.cache import Blobs, Cache
@@ -97,6 +98,7 @@ class Server:
             web.post("/models/{name}/predict", predictions.predict),
             web.post("/models/{name}/truth", truths.tell),
             web.get("/trunkline/models", self._models),
+            web.post("/trunkline/models/{name}/self-test", self._self_test),
             web.get("/metrics", self._exposition),
         ])  # fmt: skip
         self._runner = web.AppRunner(
@@ -166,6 +168,15 @@ class Server:
     async def _models(self, request: web.Request) -> web.Response:
         del request
         return json_answer({"models": {name: slot.describe() for name, slot in self.repository.slots().items()}})
+
+    async def _self_test(self, request: web.Request) -> web.Response:
+        """Repeat the self-tests of what serves; 503 where they cannot be had now."""
+        name = request.match_info["name"]
+        try:
+            flaw = await self.repository.check(name)
+        except TrunklineError as error:
+            raise Refusal(503, error.message, reason=error.reason) from error
+        return json_answer({"name": name, "passed": not flaw, "error": flaw})
 
     async def _exposition(self, request: web.Request) -> web.Response:
         del request

@@ -65,6 +65,12 @@ def load(artifact: ArtifactRecord, cache: Cache, limits: Limits) -> Proven:
     if len(engine.inputs) != 1:
         names = ", ".join(part.name for part in engine.inputs)
         raise Stalled("LoadFailed", f"the model takes {len(engine.inputs)} inputs ({names}); a picture is one")
+    prove(engine, artifact, cache)
+    return Proven(engine, artifact)
+
+
+def prove(engine: Engine, artifact: ArtifactRecord, cache: Cache) -> None:
+    """Run all self-tests, as often as anybody wants to know; raises as ``load`` does, but ``LoadFailed``."""
     try:
         if not artifact.self_tests:
             _smoke(engine)
@@ -72,7 +78,6 @@ def load(artifact: ArtifactRecord, cache: Cache, limits: Limits) -> Proven:
             _prove(engine, artifact, test, cache, f"self-test {number} of {len(artifact.self_tests)}")
     except EngineFailure as error:
         raise Stalled("SelfTestFailed", f"the model loads but does not run: {error}") from error
-    return Proven(engine, artifact)
 
 
 def _blob(cache: Cache, digest: str) -> bytes:

@@ -19,12 +19,16 @@ from workloads.serve.batching import Batcher
 from workloads.serve.cache import Blobs, Cache
 from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Limits
-from workloads.serve.loading import Proven, load, read_artifact
+from workloads.serve.loading import Proven, load, prove, read_artifact
 from workloads.serve.served import Served, Slot
 from workloads.serve.state import Asked, Saved, State, Target
 from workloads.serve.trust import Noted, Trust
 
 log = logging.getLogger(__name__)
+_CHECKS = 20
+"""So often the self-tests of a version on trial are repeated …"""
+_FASTEST, _SLOWEST = 0.2, 60.0
+"""… with pauses of so many seconds at least and at most."""
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
@@ -49,6 +53,7 @@ class Repository:
         self._slots: dict[str, Slot] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._asked: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._trials: dict[str, asyncio.Task[None]] = {}
 
     def slots(self) -> dict[str, Slot]:
         """Give all models that were asked for, by name."""
@@ -111,6 +116,37 @@ class Repository:
             self._metrics.withdraw(name)
             self._prune()
 
+    async def check(self, name: str) -> str:
+        """Repeat the self-tests of what serves, and remember what is wrong; empty where all is well.
+
+        Refusal as ``get``; CorruptArtifact, Stalled and Transient where the tests themselves cannot be had.
+        """
+        served, slot = self.get(name), self._slots[name]
+        with served.lease():
+            try:
+                await self._run(prove, served.engine, served.artifact, self._cache)
+            except Stalled as error:
+                if error.reason != "SelfTestFailed":
+                    raise
+                log.warning("model %s: version %d: %s", name, served.target.version, error.message)
+                served.flaw = error.message
+            else:
+                served.flaw = ""
+        return slot.flaw
+
+    async def _look_after(self, name: str, served: Served) -> None:
+        """Repeat the self-tests of a version that is on trial, until its trial is over."""
+        pause = min(max(served.options.standby / _CHECKS, _FASTEST), _SLOWEST)
+        slot = self._slots[name]
+        while True:
+            await asyncio.sleep(pause)
+            if slot.served is not served or slot.standby.version is None:
+                return
+            try:
+                await self.check(name)
+            except (Refusal, TrunklineError) as error:
+                log.warning("model %s: its self-tests cannot be repeated now: %s", name, error)
+
     async def _load(self, name: str, asked: Asked) -> None:
         async with self._turns[name]:
             slot, target = self._slots.setdefault(name, Slot()), asked.target
@@ -162,8 +198,8 @@ class Repository:
         """
         target, told = asked.target, _told(asked, slot)
         if target.weights != saved.artifact.weights:
-            made, asked = short(saved.artifact.weights), short(target.weights)
-            msg = f"file {served.file} was made from weights {made}, not {asked}"
+            made, wanted = short(saved.artifact.weights), short(target.weights)
+            msg = f"file {served.file} was made from weights {made}, not {wanted}"
             raise Stalled("CorruptArtifact", msg)
         proof, since = saved.proof, saved.since
         if target != saved.target:
@@ -202,6 +238,10 @@ class Repository:
         slot.failed_file, slot.failure = None, ""
         if old is not None and before is not None:
             slot.standby.keep(old, before, served.options.standby)
+        if (ended := self._trials.pop(saved.name, None)) is not None:
+            ended.cancel()
+        if slot.standby.version is not None:
+            self._trials[saved.name] = asyncio.create_task(self._look_after(saved.name, served))
         self._metrics.load(saved.name, "ok")
         self._show(saved, served)
         log.info("model %s serves version %d, file %s", saved.name, saved.target.version, served.file)
@@ -224,6 +264,8 @@ class Repository:
 
     def close(self) -> None:
         """Answer what waits, then stop all inference threads."""
+        for task in self._trials.values():
+            task.cancel()
         for slot in self._slots.values():
             slot.standby.drop()
             if slot.served is not None:

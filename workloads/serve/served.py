@@ -28,6 +28,8 @@ class Served:
         self.options: ServerOptions = saved.options
         self.batcher = batcher
         self.file = short(saved.target.file)
+        self.flaw = ""
+        """Why its self-tests failed when they were repeated; empty where they did not."""
         self._leases = 0
         self._retired = False
 
@@ -114,12 +116,18 @@ class Slot:
     """What is being loaded."""
     standby: Standby = field(default_factory=Standby)
 
+    @property
+    def flaw(self) -> str:
+        """Why self-tests of what serves failed when they were repeated; empty where they did not."""
+        return self.served.flaw if self.served else ""
+
     def describe(self) -> dict[str, object]:
         """Give the form that ``/trunkline/models`` shows."""
         target = self.served.target.model_dump() if self.served else dict.fromkeys(Target.model_fields)
         return {
             **target, "ready": self.served is not None, "loading": self.incoming is not None,
             "since": self.saved.since if self.saved and self.served else None,
+            "self_test": self.flaw,
             "failed_file": self.failed_file, "failure": self.failure,
             "options": self.saved.options_digest if self.saved else None, "standby": self.standby.version,
         }  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from workloads.serve.answers import Refusal
 from workloads.serve.protocol import REQUEST_HEADER
 from workloads.serve.recent import LONGEST, Answered, Recent, is_name
-from workloads.serve.repository import Served
 from workloads.serve.results import Findings
+from workloads.serve.served import Served
 from workloads.serve.tensors import Array
 
 
