@@ -33,7 +33,8 @@ test: $(STAMP) ## All tests, those that train models included
 	"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
 
 .PHONY: check
-check: DEMO_ARGS = --short
+# Tests tell the second story.
+check: DEMO_ARGS = --short --no-sequel
 check: lint types contracts demo test ## What CI runs: lint, types, contracts, a short demo, tests
 
 .PHONY: lint
@@ -82,5 +83,5 @@ lock: ## New requirements/*.lock after a change of dependencies (UPGRADE=1: newe
 
 .PHONY: clean
 clean: ## Away with .venv, caches and what the demo left
-	rm -rf .venv .cache .demo .demo-dvc .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf .venv .cache .demo .demo-dvc .demo-tuning .demo-shelf .demo-factory .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

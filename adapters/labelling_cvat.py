@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -44,7 +45,7 @@ class CvatQueue:
     """The project named ``project`` of the CVAT at ``url``. Errors as ``labelling_http.Service`` has them."""
 
     def __init__(self, url: str, project: str, model: str, task: Task, access: LabellingAccess) -> None:
-        self.place = f"project {project} of {url}"
+        self.place = self.recorded = f"project {project} of {url}"
         self._project, self._model, self._task = project, model, task
         self._service = Service(url, access, _who)
 
@@ -169,16 +170,21 @@ class CvatQueue:
         for task in self._tasks(project):
             frames = self._frames_of(task["id"]) if task.get("size") else []
             ours = {frame.id for frame in frames}
-            wanted = ours & asked.keys()
+            wanted = [frame for frame in frames if frame.id in asked]
             untouched = bool(wanted) and self._is_untouched(task["id"])
             if ours & seen and untouched:
                 self._delete(f"/api/tasks/{task['id']}")
                 continue
             seen |= ours
-            guesses = self._guesses([frame for frame in frames if frame.id in wanted], asked, labels)
-            if untouched and any(guesses.values()) and not _given(self._annotations(f"/api/tasks/{task['id']}")):
-                content = {"version": 0, "tracks": [], **guesses}
-                self._service.send("PUT", f"/api/tasks/{task['id']}/annotations/", json=content, headers=_JSON)
+            if untouched and len(wanted) == len(frames):  # else somebody who knows of all of them is about to
+                with suppress(Missing):  # somebody else removed it
+                    self._guess(f"/api/tasks/{task['id']}", self._guesses(wanted, asked, labels))
+
+    def _guess(self, task: str, guesses: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Write guesses where nothing is said yet."""
+        if any(guesses.values()) and not _given(self._annotations(task)):
+            content = {"version": 0, "tracks": [], **guesses}
+            self._service.send("PUT", f"{task}/annotations/", json=content, headers=_JSON)
 
     def _is_untouched(self, task: int) -> bool:
         return all(job.get("state", "new") == "new" for job in self._jobs(task))
@@ -201,10 +207,8 @@ class CvatQueue:
         return {"tags": tags, "shapes": shapes}
 
     def _delete(self, path: str) -> None:
-        try:
+        with suppress(Missing):  # somebody else saw the same
             self._service.send("DELETE", path)
-        except Missing:
-            return  # somebody else saw the same
 
     # ------------------------------------------------------------------------------------------------ fetching
     def _jobs(self, task: int) -> list[dict[str, Any]]:

@@ -49,10 +49,10 @@ A class that is missing: make a folder for it below done/.
 
 
 class FolderQueue:
-    """A queue in ``folder``, for a model by its name at the server. Made when something is put there."""
+    """A queue in ``folder``, for a model by the name that commands take. Made when something is put there."""
 
     def __init__(self, folder: Path, model: str, task: Task) -> None:
-        self.place = str(folder)
+        self.place, self.recorded = str(folder), f"directory {folder.name}"
         self._folder, self._model, self._task = folder, model, task
 
     def send(self, asked: Sequence[AskedRecord], names: Sequence[str], read: Read, tick: Tick) -> None:

@@ -30,7 +30,7 @@ class LabelStudioQueue:
     """The project named ``project`` of the Label Studio at ``url``. Errors as ``labelling_http.Service`` has them."""
 
     def __init__(self, url: str, project: str, model: str, task: Task, access: LabellingAccess) -> None:
-        self.place = f"project {project} of {url}"
+        self.place = self.recorded = f"project {project} of {url}"
         self._project, self._model, self._task = project, model, task
         self._access_token: tuple[float, str] | None = None
         self._asking = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ class Entry(Generic[T]):
 class Rounds(ABC, Generic[T]):
     """Half of the port ``TrafficSource``: remembers questions, and answers from what the last round found.
 
-    A thread of its own makes the rounds, from the first question on; with ``background`` False nobody does but who
-    calls ``turn``. ``clock`` gives Unix time in seconds.
+    A thread of its own makes the rounds, from the first question on until nobody has this object any more; with
+    ``background`` False nobody does but who calls ``turn``. ``clock`` gives Unix time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float], *, poll: float, background: bool) -> None:
@@ -125,16 +126,27 @@ class Rounds(ABC, Generic[T]):
     def _start(self) -> None:
         self._wake.set()
         if self._background and self._thread is None:
-            self._thread = threading.Thread(target=self._forever, name="traffic", daemon=True)
+            arguments = (weakref.ref(self), self._wake)
+            self._thread = threading.Thread(target=_forever, args=arguments, name="traffic", daemon=True)
             self._thread.start()
 
-    def _forever(self) -> None:
-        pause = 0.0
-        while True:
-            self._wake.wait(pause)
-            self._wake.clear()
-            try:
-                pause = self.turn()
-            except Exception:
-                log.exception("a look at live traffic failed; trying again")
-                pause = self._poll
+    def safe_turn(self) -> float:
+        """Make a round, as ``turn``; a bug in it is logged, and the next round comes as usual."""
+        try:
+            return self.turn()
+        except Exception:
+            log.exception("a look at live traffic failed; trying again")
+            return self._poll
+
+
+def _forever(source: weakref.ref[Rounds[T]], wake: threading.Event) -> None:
+    """Make rounds as long as somebody has what makes them."""
+    pause = 0.0
+    while True:
+        wake.wait(pause)
+        wake.clear()
+        rounds = source()
+        if rounds is None:
+            return
+        pause = rounds.safe_turn()
+        del rounds

@@ -13,6 +13,7 @@ from adapters.store import Store
 from controller.labelling import Labelling
 from specs.dataset_merge import Labelled, Merged, merge
 from specs.errors import Stalled, Transient
+from specs.label_records import RANDOM, AnsweredRecord, OwedRecord, truth
 from specs.records import dataset_key
 
 
@@ -27,6 +28,28 @@ class Outcome:
     """Of the data set's manifest; None for a folder, which says nothing until it is added somewhere."""
     version: int | None = None
     """Number of the name's move."""
+
+
+def learn(desk: Labelling, given: Sequence[Labelled], to: Path | None, new: Sequence[str]) -> Outcome:
+    """Merge what people said, and only then write down that it was done: what is merged twice is there once.
+
+    ``to`` is a data set's folder instead of the store. Stalled ``UnknownClass`` and others; then nothing was done.
+    """
+    golden = desk.golden()
+    outcome = into_folder(desk, to, given, golden, new) if to else into_store(desk, given, golden, new)
+    kept_out = set(outcome.merged.golden)
+    desk.book.note(*(
+        OwedRecord(id=each.picture.id, truth=truth(each.picture, each.things))
+        for each in given if RANDOM in each.picture.why
+    ))  # fmt: skip
+    desk.book.note(*(
+        AnsweredRecord(
+            id=each.picture.id, things=list(each.things), manifest=outcome.digest,
+            kept_out="golden" if each.picture.id in kept_out else "",
+        )
+        for each in given
+    ))  # fmt: skip
+    return outcome
 
 
 def into_store(desk: Labelling, given: Sequence[Labelled], golden: AbstractSet[str], new: Sequence[str]) -> Outcome:

@@ -30,7 +30,9 @@ class Queue(Protocol):
     """A place where people label."""
 
     place: str
-    """For people."""
+    """For people here."""
+    recorded: str
+    """For records: without folders of anybody's machine."""
 
     def send(
         self, asked: Sequence[AskedRecord], names: Sequence[str], read: Callable[[AskedRecord], bytes],
@@ -62,7 +64,7 @@ class Labelling:
 
     def queue(self, folder: Path | None) -> Queue:
         """Open the queue of the spec, or one in a folder; Stalled ``LabellingUnsupported``, ``NoQueue``."""
-        task, model = self.spec.task, self.book.model
+        task, model = self.spec.task, self.called
         if task not in ("classify", "detect"):
             msg = f"{self.key} is a {task} model; pictures for classify and detect can be labelled"
             raise Stalled("LabellingUnsupported", msg)
@@ -78,7 +80,12 @@ class Labelling:
         if given.cvat is not None:
             return CvatQueue(given.cvat.url, given.cvat.project, model, task, access)
         named = given.directory.path if given.directory else None
-        return FolderQueue(self.settings.labelling.folder / (named or model), model, task)
+        return FolderQueue(self.settings.labelling.folder / (named or self.book.model), model, task)
+
+    @property
+    def called(self) -> str:
+        """Name the model as commands take it."""
+        return self.key.name if self.key.namespace == "default" else str(self.key)
 
     @property
     def name(self) -> str | None:

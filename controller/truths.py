@@ -10,9 +10,6 @@ from adapters.server_truth import TruthApi
 from specs.errors import Transient
 from specs.label_records import OwedRecord, ToldRecord
 
-RANDOM = "random"
-"""Of why a picture was kept: only these are a fair sample of the traffic."""
-
 
 @dataclass(frozen=True)
 class Told:
@@ -41,7 +38,8 @@ def tell(
     told at the next import.
     """
     if server is None:
-        return Told(waiting=len(records), why="no server is running here; name one with --server URL")
+        why = "no server is running here; name one with --server URL" if records else ""
+        return Told(waiting=len(records), why=why)
     counted = refused = 0
     for id_, record in sorted(records.items()):
         try:

@@ -109,6 +109,14 @@ def jobs(settings: Settings) -> LocalJobs:
     )  # fmt: skip
 
 
+def servers(settings: Settings) -> LocalServers:
+    """Give the server of this machine alone."""
+    return LocalServers(
+        settings.state, settings.store, command=settings.server_command, host=settings.host,
+        port=settings.port, environment=settings.signing.for_servers,
+    )  # fmt: skip
+
+
 def traffic(settings: Settings, roots: Roots, folder: Path | None = None) -> TrafficSource:
     """Give who counts live traffic; nobody is asked before somebody wants to know. ``folder`` is for what it keeps."""
     given = settings.monitoring
@@ -117,22 +125,14 @@ def traffic(settings: Settings, roots: Roots, folder: Path | None = None) -> Tra
     return ScrapedTraffic(roots, poll=given.poll, folder=folder)
 
 
-def _local_roots(servers: LocalServers) -> Roots:
+def _local_roots(server: LocalServers) -> Roots:
     """Give the one server of this machine, whatever the model is; none where it does not live."""
 
     def find(_name: str) -> list[str]:
-        url = servers.url()
+        url = server.url()
         return [url] if url else []
 
     return find
-
-
-def servers(settings: Settings) -> LocalServers:
-    """Give the server of this machine alone."""
-    return LocalServers(
-        settings.state, settings.store, command=settings.server_command, host=settings.host,
-        port=settings.port, environment=settings.signing.for_servers,
-    )  # fmt: skip
 
 
 def build(settings: Settings) -> App:

@@ -16,7 +16,6 @@ _NO_TRAFFIC = "without spec.serving nothing answers, so there is no traffic to w
 _NO_PROFILE = "it is held against golden, and spec.data.golden is not given"
 _COMPARED = ("Confidence", "EstimatedAccuracy", "Input", "Classes")
 _GATELESS = "WhenGatesPass needs at least one gate in spec.gates; until then only a rollback is merged by the forge"
-
 _NO_PICTURES = "without spec.serving no picture ever comes"
 _UNREADABLE = "what a model of this task finds cannot be read by the server yet, so it keeps no pictures"
 

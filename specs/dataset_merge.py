@@ -58,10 +58,11 @@ def merge(
     """
     if base.task not in ("classify", "detect"):
         raise Stalled("LabellingUnsupported", f"labels of {base.task} data sets cannot be merged; classify, detect can")
-    names = names_after(base, new_classes)
+    meant = {thing.name for each in given for thing in each.things}
+    names = names_after(base, [name for name in new_classes if name in meant])
     unknown = unknown_classes(names, given)
     if unknown:
-        shown = ", ".join(f"{name} ({count} pictures)" for name, count in unknown.items())
+        shown = ", ".join(f"{name} ({count} picture{'s' if count > 1 else ''})" for name, count in unknown.items())
         msg = (
             f"the data set has no class {shown}. Correct the label, or add each one with --new-class NAME if it is "
             "something new"

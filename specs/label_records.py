@@ -29,8 +29,12 @@ LABEL_ID_PATTERN = r"^[0-9]{8}-[0-9]{6}-[0-9a-f]{16}-[0-9a-f]{8}$"
 What = Literal["asked", "answered", "owed", "told"]
 LabelId = Annotated[str, Field(pattern=LABEL_ID_PATTERN)]
 _KEY = re.compile(rf"labels/[a-z0-9.-]+/({LABEL_ID_PATTERN[1:-1]})/(asked|answered|owed|told)\.json")
+RANDOM = "random"
+"""Of why a picture was kept: only these are a fair sample of the traffic."""
 SLACK = 0.01
 """Tools round: what leaves the picture by no more than this part of it is moved to its edge."""
+_LEAST = 1e-6
+"""Of a side of a box; label files have six digits."""
 
 
 class Box(Record):
@@ -157,7 +161,7 @@ def box_between(left: float, top: float, right: float, bottom: float) -> Box | N
     if not all(-SLACK <= side <= 1 + SLACK for side in sides):  # not a number is nowhere
         return None
     x0, y0, x1, y1 = (min(max(side, 0.0), 1.0) for side in sides)
-    if x0 >= x1 or y0 >= y1:
+    if x1 - x0 < _LEAST or y1 - y0 < _LEAST:
         return None
     return Box(x=(x0 + x1) / 2, y=(y0 + y1) / 2, width=x1 - x0, height=y1 - y0)
 

@@ -91,7 +91,8 @@ def test_commands_in_the_readme_exist() -> None:
     known = _commands(cli)
     told = set()
     for page in _pages():
-        told |= set(re.findall(r"trunkline ((?:pr |data |labels |keys |kube )?[a-z-]+)((?: [^\n`#|]*)?)", page.read_text()))
+        typed = r"trunkline ((?:pr |data |labels |keys |kube )?[a-z-]+)((?: [^\n`#|]*)?)"
+        told |= set(re.findall(typed, page.read_text()))
     names = {name for name, _ in told if name.split()[0] in known or name in known}
     assert {"init", "check", "plan", "agent", "status", "history", "pr merge", "data add", "logs"} <= names
     readme = (ROOT / "README.md").read_text()

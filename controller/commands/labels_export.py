@@ -34,7 +34,7 @@ def export(model: str, only: Filter, limit: int | None, to: Path | None, json_: 
     queue = desk.queue(to)
     marks = desk.book.marks()
     kept = only.read(desk.book, lambda name: marks.state(label_id(name)) == "new")
-    pairs = [(question(record, queue.place), record) for record in kept if record.task == desk.spec.task]
+    pairs = [(question(record, queue.recorded), record) for record in kept if record.task == desk.spec.task]
     doubtful = sorted(pairs, key=lambda pair: (pair[0].score or 0, pair[0].id))[:limit]
     with ticking(len(doubtful), "keeping pictures", quiet=json_) as tick:
         going = []
@@ -50,9 +50,10 @@ def export(model: str, only: Filter, limit: int | None, to: Path | None, json_: 
         print_json({"model": str(desk.key), "queue": queue.place, "exported": [record.id for record in going]})
         return
     out = console()
-    out.print(f"{len(going):,} pictures are in {queue.place} now", markup=False, soft_wrap=True)
+    sent = "1 picture is" if len(going) == 1 else f"{len(going):,} pictures are"
+    out.print(f"{sent} in {queue.place} now", markup=False, soft_wrap=True)
     waiting = len(marks.asked - marks.answered) + len(going)
     if waiting:
         extra = f" --from {to}" if to else ""
-        text = f"{waiting:,} wait for people in all. When some are done: trunkline labels import {desk.key.name}{extra}"
+        text = f"{waiting:,} wait for people in all. When some are done: trunkline labels import {desk.called}{extra}"
         out.print(text, markup=False, soft_wrap=True)

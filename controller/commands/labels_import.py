@@ -11,11 +11,10 @@ from adapters.server_truth import TruthApi
 from controller import truths, wiring
 from controller.commands.labels_picking import ticking
 from controller.console import as_json, console, print_json, settings
-from controller.label_merge import Outcome, into_folder, into_store
+from controller.label_merge import Outcome, learn
 from controller.labelling import Labelling
-from controller.truths import RANDOM, Told
+from controller.truths import Told
 from specs.dataset_merge import Labelled
-from specs.label_records import AnsweredRecord, OwedRecord, truth
 
 
 @click.command("import")
@@ -49,7 +48,7 @@ def import_(
     asked = desk.book.asked(marks.asked - marks.answered)
     answers, problems = queue.finished(asked)
     given = [Labelled.of(asked[answer.id], answer) for answer in answers]
-    outcome = _merged(desk, given, to, new) if given else None
+    outcome = learn(desk, given, to, new) if given else None
     told = _tell(desk, server, quiet=json_)
     following = _next(desk, outcome, new)
     if json_:
@@ -59,27 +58,9 @@ def import_(
         })  # fmt: skip
         return
     out = console()
-    for line in (*problems, *_words(outcome, len(asked) - len(given), told), *([""] if following else []), following):
+    lines = [*problems, *_words(outcome, len(asked) - len(given), told), *(["", following] if following else [])]
+    for line in lines:
         out.print(line, markup=False, soft_wrap=True)
-
-
-def _merged(desk: Labelling, given: Sequence[Labelled], to: Path | None, new: Sequence[str]) -> Outcome:
-    """Merge, and only then write down that it was done: what is merged twice is there once."""
-    golden = desk.golden()
-    outcome = into_folder(desk, to, given, golden, new) if to else into_store(desk, given, golden, new)
-    kept_out = set(outcome.merged.golden)
-    desk.book.note(*(
-        OwedRecord(id=each.picture.id, truth=truth(each.picture, each.things))
-        for each in given if RANDOM in each.picture.why
-    ))  # fmt: skip
-    desk.book.note(*(
-        AnsweredRecord(
-            id=each.picture.id, things=list(each.things), manifest=outcome.digest,
-            kept_out="golden" if each.picture.id in kept_out else "",
-        )
-        for each in given
-    ))  # fmt: skip
-    return outcome
 
 
 def _tell(desk: Labelling, server: str | None, *, quiet: bool) -> Told:
@@ -94,7 +75,8 @@ def _words(outcome: Outcome | None, waiting: int, told: Told) -> list[str]:
         lines = ["nobody is done with a picture yet"]
     else:
         merged = outcome.merged
-        lines = [f"{len(merged.added):,} labelled pictures added: {outcome.place} has {merged.manifest.images:,} now"]
+        added = _count(len(merged.added), "labelled picture")
+        lines = [f"{added} added: {outcome.place} has {merged.manifest.images:,} now"]
         if merged.present:
             lines.append(f"{len(merged.present):,} were in it already, and stay as they are labelled there")
         if merged.golden:
@@ -103,10 +85,15 @@ def _words(outcome: Outcome | None, waiting: int, told: Told) -> list[str]:
         lines.append(f"{waiting:,} still wait for people")
     if told.counted or told.refused:
         refused = f"; it could not use {told.refused:,}" if told.refused else ""
-        lines.append(f"the server was told the truth about {told.counted:,} requests of the random share{refused}")
+        counted = _count(told.counted, "request")
+        lines.append(f"the server was told the truth about {counted} of the random share{refused}")
     if told.waiting:
         lines.append(f"{told.waiting:,} of the random share are not told yet: {told.why}")
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _next(desk: Labelling, outcome: Outcome | None, new: Sequence[str]) -> str:
@@ -114,18 +101,22 @@ def _next(desk: Labelling, outcome: Outcome | None, new: Sequence[str]) -> str:
     if outcome is None or not outcome.merged.added:
         return ""
     if outcome.digest is None:
-        return f"Next: look at {outcome.place}, then `dvc add` it, push, and commit; Trunkline follows from there."
+        added = "`dvc add` it, push, and commit" if desk.spec.data.train.dvc else "`trunkline data add` it"
+        return f"Next: look at {outcome.place}, then {added}; Trunkline follows from there."
     line = f'uri: {{url: {outcome.place}, digest: "{outcome.digest}"}}'
-    if new and desk.spec.data.golden is not None:
+    classes = ", ".join(name for name in new if name in outcome.merged.manifest.names)
+    if classes and desk.spec.data.golden is not None:
         return (
-            f"Next: golden must know {', '.join(new)} too, or nothing is trained. Add pictures of it to golden with "
+            f"Next: golden must know {classes} too, or nothing is trained. Add pictures of it to golden with "
             f"`trunkline data add`, and change both in one pull request; spec.data.train is then\n\n  {line}"
         )
     if desk.spec.follows is not None:
         return (
             "Next: Trunkline looks at the new version, compares it with the one that is trained on, and opens a pull "
-            f"request with the difference. `trunkline status {desk.key.name}` says how far it is."
+            f"request with the difference. `trunkline status {desk.called}` says how far it is."
         )
+    if desk.spec.newer_from is not None:
+        return f"Next: when a signal fires or the schedule is due, {desk.key} asks for the new version by pull request."
     return f"Next: {desk.key} does not follow its data. Set spec.triggers.onData: true, or write\n\n  {line}"
 
 

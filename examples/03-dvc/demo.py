@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +12,7 @@ sys.path.insert(1, str(HERE.parent / "01-digits"))  # the first example's person
 from clients import live_accuracy  # noqa: E402
 from data_team import DataTeam  # noqa: E402
 from screen import chapter, proved, say  # noqa: E402
+from stage import perform  # noqa: E402
 from world import MODEL_FILE, World  # noqa: E402
 
 SETTINGS = """
@@ -145,26 +144,13 @@ class Demo:
         before, after = self.accuracy[1], self.accuracy[2]
         proved(f"{releases} releases, proved anew; a push to a data repository made {before:.3f} into {after:.3f}")
 
+    def stop(self) -> None:
+        self.world.stop()
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Let newer data travel from a DVC repository to a serving model.")
-    parser.add_argument("--short", action="store_true", help="fewer epochs, fewer pictures")
-    parser.add_argument("--folder", type=Path, default=Path(".demo-dvc"), help="where to work; emptied first")
-    parser.add_argument("--keep-running", action="store_true", help="leave agent and server running at the end")
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    demo = Demo(options.folder.resolve(), short=options.short)
-    try:
-        demo.tell()
-    except KeyboardInterrupt:
-        say("\nstopped; nothing is left running")
-        return 130
-    else:
-        say(f"\n[bold green]done.[/] Everything is in {options.folder}: go there and try `trunkline --help`.")
-        return 0
-    finally:
-        if not options.keep_running:
-            demo.world.stop()
+    about = "Let newer data travel from a DVC repository to a serving model."
+    return perform(Demo, about, folder=".demo-dvc", short="fewer epochs, fewer pictures")
 
 
 if __name__ == "__main__":

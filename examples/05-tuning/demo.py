@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ sys.path.insert(1, str(HERE.parent / "01-digits"))  # the first example's person
 import pictures  # noqa: E402
 from clients import live_accuracy  # noqa: E402
 from screen import chapter, proved, say  # noqa: E402
+from stage import perform  # noqa: E402
 from world import MODEL_FILE, World  # noqa: E402
 
 SHORT = {
@@ -145,26 +145,13 @@ class Demo:
         checked: Any = world.trunkline("verify-history", "--strict", "--require-pull-request")
         assert "nothing is wrong" in checked, checked
 
+    def stop(self) -> None:
+        self.world.stop()
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Search for better training arguments, and be killed half-way.")
-    parser.add_argument("--short", action="store_true", help="fewer and shorter trials")
-    parser.add_argument("--folder", type=Path, default=Path(".demo-tuning"), help="where to work; emptied first")
-    parser.add_argument("--keep-running", action="store_true", help="leave agent and server running at the end")
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    demo = Demo(options.folder.resolve(), short=options.short)
-    try:
-        demo.tell()
-    except KeyboardInterrupt:
-        say("\nstopped; nothing is left running")
-        return 130
-    else:
-        say(f"\n[bold green]done.[/] Everything is in {options.folder}: go there and try `trunkline --help`.")
-        return 0
-    finally:
-        if not options.keep_running:
-            demo.world.stop()
+    about = "Search for better training arguments, and be killed half-way."
+    return perform(Demo, about, folder=".demo-tuning", short="fewer and shorter trials")
 
 
 if __name__ == "__main__":

@@ -252,6 +252,23 @@ def test_two_send_at_once(kind: str, tmp_path: Path) -> None:
         assert all(benches[0].guesses(each.id) == ["red"] for each in asked)
 
 
+def test_a_task_that_somebody_removes_meanwhile_is_made_again(tmp_path: Path) -> None:
+    """Between two looks a task can vanish, as where two export at once: its pictures are put there anew."""
+    with serving(Cvat()) as cvat:
+        made = CvatBench("detect", cvat, access(cvat, tmp_path))
+        asked, pictures = questions("detect", "a", "b")
+
+        def remove(request: Asked) -> None:
+            if request.path.endswith("/annotations/"):
+                cvat.before = lambda _: None
+                cvat.tasks.clear()
+
+        cvat.before = remove
+        assert send(made, asked, pictures) == 2
+        assert made.ids() == sorted(each.id for each in asked)
+        assert all(made.guesses(each.id) == ["red"] for each in asked)
+
+
 def test_an_answer_that_no_data_set_has_a_place_for_is_told(bench: Make) -> None:
     """A turned box, several classes, none at all: a sentence names the picture, and the others come back."""
     made = bench("detect")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
@@ -416,3 +417,15 @@ def test_a_thread_of_its_own_looks(two: list[MetricsServer]) -> None:
             break
         ticks.wait(0.01)
     assert source.look(watch) == Watched((), T0 - 4000)
+
+
+def test_the_rounds_end_with_who_wanted_them() -> None:
+    """A process that makes one source after the other, as tests do, is not asked by threads for ever."""
+    before = set(threading.enumerate())
+    source = ScrapedTraffic(lambda _: [], poll=0.05)
+    source.look(Watch("digits", 1, None, window=0.2, windows=3))
+    (thread,) = [each for each in set(threading.enumerate()) - before if each.name == "traffic"]
+    del source
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()

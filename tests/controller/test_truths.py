@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import onnx_models
+from tests.support.inference_server import publish, running, samples, wait_until
 from tests.support.rest_server import Asked, Refused, RestServer, serving
 from tests.support.to_label import Kind, Shelf
 from tests.support.typed import said
@@ -41,6 +43,7 @@ def server() -> Iterator[Told]:
 
 def labelled(folder: Path, task: Kind, **why: Any) -> Shelf:
     """Give a place where pictures were kept for reasons, and people are done with all of them."""
+    folder.mkdir(exist_ok=True)
     shelf = Shelf(folder, task)
     for request, reason in why.items():
         shelf.keep(request, why=reason)
@@ -96,7 +99,26 @@ def test_what_a_server_forgot_is_not_told_for_ever(server: Told, tmp_path: Path)
     shelf = labelled(tmp_path, "classify", one=["random"], two=["random"])
     server.unknown = {"one"}
     text = said(shelf.folder, "labels", "import", "shapes", "--server", server.url)
-    assert "told the truth about 1 requests of the random share; it could not use 1" in text
+    assert "told the truth about 1 request of the random share; it could not use 1" in text
     asked = len(server.asked)
     shelf.labels("import", "shapes", "--server", server.url)
     assert len(server.asked) == asked
+
+
+def test_what_a_real_server_kept_is_labelled_and_told_to_it(tmp_path: Path) -> None:
+    """A live request's picture goes to people and into the data set; its truth counts for the version that answered."""
+    shelf = Shelf(tmp_path, "classify")
+    with running(tmp_path) as server:  # its store is the place's
+        target = publish(server, 1).target(3) | {"options": {"labelling": {"randomPercent": 100.0}}}
+        assert server.load("shapes", target).status_code == 200
+        headers = {"Content-Type": "image/png", "Trunkline-Request": "belt-7"}
+        picture = onnx_models.picture(1)
+        assert server.http.post("/models/shapes/predict", content=picture, headers=headers).status_code == 200
+        wait_until(lambda: any(key.endswith(".json") for key in server.store.list("kept/")))
+        (id_,) = shelf.labels("export", "shapes")["exported"]
+        (found,) = (shelf.folder / "labels/shapes/todo").glob(f"*/{id_}.png")
+        assert found.read_bytes() == picture
+        found.rename(shelf.folder / "labels/shapes/done/green" / found.name)
+        told = shelf.labels("import", "shapes", "--server", server.url)
+        assert (told["dataset"]["added"], told["truths"]["counted"]) == ([id_], 1)
+        assert samples(server)["trunkline_truth_total", "shapes", "wrong", "3"] == 1

@@ -22,6 +22,7 @@ from reconcilers.plan import plan
 from specs.errors import InvalidManifest, Stalled, Transient
 from specs.facts import PullState
 from specs.manifest import INTENT_FIELDS, edit, parse
+from specs.names import parse_episode
 from specs.records import RunRecord
 from specs.status import ModelStatus
 from tests.support.builders import KEY, digest, manifest
@@ -294,7 +295,10 @@ class AnyOrder(RuleBasedStateMachine):
         world = self.world
         world.traffic.silent, world.traffic.trouble = False, ""
         world.converge()
-        before = world.status
+        before, hours = world.status, sorted(start for version, start in world.traffic.windows)[-24:]
+        began = [parse_episode(signal.episode) for signal in before.signals if signal.state == "Firing"]
+        if any(each is None or each[2] < hours[0] for each in began):
+            return  # silence, or a long episode: its beginning is out of sight
         world.status = ModelStatus()
         self.watched_pass()
         told = [[(c.type, c.status, c.reason) for c in status.conditions] for status in (before, world.status)]

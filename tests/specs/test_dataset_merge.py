@@ -109,6 +109,8 @@ def test_new_classes_keep_the_numbers_of_old_ones() -> None:
     assert merge(base("detect", "images/a.png"), frozenset(), [box], ["blue"]).manifest.names == [
         "green", "red", "blue",
     ]  # fmt: skip
+    unused = merge(base("detect", "images/a.png"), frozenset(), [box], ["blue", "black"]).manifest
+    assert unused.names == ["green", "red", "blue"], "what nobody has seen yet is no class"
     tag = labelled("one", Thing(name="blue"))
     before = base("classify", "green/a.png", "red/b.png")
     assert merge(before, frozenset(), [tag], ["blue"]).manifest.names == ["blue", "green", "red"]
@@ -116,7 +118,7 @@ def test_new_classes_keep_the_numbers_of_old_ones() -> None:
         merge(before, frozenset(), [tag])
     for name in ("a/b", ".hidden", " red", "two\nlines", ".."):
         with pytest.raises(Stalled, match="plain"):
-            merge(before, frozenset(), [tag], ["blue", name])
+            merge(before, frozenset(), [labelled("one", Thing(name=name))], [name])
 
 
 def test_other_tasks_are_refused() -> None:

@@ -14,6 +14,8 @@ from types import FrameType
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_HANGS = 30
+"""Seconds after which a forked child is taken to hang."""
 
 
 def until(true: Callable[[], object], seconds: float = 20) -> None:
@@ -74,9 +76,13 @@ def die_at_line(number: int, act: Callable[[], object], *, of: str) -> bool:
     """Do something in a forked process that dies by SIGKILL before its n-th line of our code; whether it came so far.
 
     ``of`` is the folder or file whose lines count. Comprehensions do not: their number of lines hangs on the machine.
+    A fork takes along locks that other threads held at that moment, and nobody lets go of them: a child that hangs dies
+    by SIGALRM, which is a death like the others.
     """
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_HANGS)
         left = number
 
         def trace(frame: FrameType, event: str, _: Any) -> Any:

@@ -23,6 +23,7 @@ from specs.workorders import (
     CompareOrder,
     EvaluateOrder,
     ExportOrder,
+    ProfileOrder,
     TrainOrder,
     ValidateOrder,
     export_digest,
@@ -83,6 +84,10 @@ class Bench:
             **WHO, weights=weights, export_digest=export_digest(format_, args, 32), task=self.task, format=format_,
             args=args, image_size=32, golden=self.golden,
         )  # fmt: skip
+
+    def profile(self, file: str, format_: str = "onnx") -> ProfileOrder:
+        """Order a profile on golden."""
+        return ProfileOrder(**WHO, file=file, format=format_, task=self.task, golden=self.golden)
 
     def compare(self, subject: str, baseline: str) -> CompareOrder:
         """Order a comparison on golden."""

@@ -14,21 +14,26 @@ from adapters.store import Store
 from reconcilers.data_report import faults
 from specs.data_records import ValidationRecord, validation_key
 from specs.modelspec import MAIN_METRIC, Task
+from specs.profile_records import ProfileRecord, profile_key
 from specs.records import (
     EVENT_FILE,
     ArtifactRecord,
     ComparisonRecord,
+    DatasetManifest,
     EvaluationRecord,
     ExportRecord,
     Record,
     RunRecord,
     artifact_key,
     comparison_key,
+    dataset_key,
     evaluation_key,
     export_key,
     run_key,
 )  # fmt: skip
 from specs.training import Tracking
+from tests.support.counted import counted
+from tests.support.inference_server import running
 from tests.support.orders import Bench, bench
 from workloads.bootstrap import measured
 from workloads.inference import open_export
@@ -113,6 +118,26 @@ def check_artifact(workplace: Bench, file: str, folder: Path) -> None:
                 np.testing.assert_allclose(outputs[name], expected[name], atol=test.tolerance)
 
 
+def check_profile(workplace: Bench, run: str, weights: str, file: str, folder: Path) -> None:
+    """The profile of golden is what a live server counts when golden's pictures are posted to it."""
+    order = workplace.profile(file)
+    done(workplace, order)
+    made = read(workplace.store, profile_key(file, workplace.golden), ProfileRecord)
+    assert (made.status, made.n, list(made.classes), made.names) == ("Succeeded", 10, *[["green", "red"]] * 2)
+    assert sum(made.pictures["brightness"]) == sum(made.pictures["size"]) == 10
+    assert sum(map(sum, made.right.values())) <= sum(map(sum, made.classes.values()))
+    if workplace.task not in ("classify", "detect"):
+        return  # the server takes no pictures for these yet
+    with running(folder) as server:
+        assert server.load("tiny", {"version": 1, "file": file, "run": run, "weights": weights}).status_code == 200
+        for entry in DatasetManifest.decode(workplace.store.read(dataset_key(workplace.golden)) or b"").files:
+            if entry.path.endswith(".png"):
+                picture, kind = workplace.store.read_blob(entry.digest), {"Content-Type": "image/png"}
+                server.http.post("/models/tiny/predict", content=picture, headers=kind).raise_for_status()
+        live = counted(server.http.get("/metrics").text, "tiny")
+    assert (live.pictures, live.classes) == (made.traffic.pictures, made.traffic.classes)
+
+
 @pytest.mark.parametrize("task", ["classify", "detect", "segment", "pose", "obb"])
 def test_every_task_goes_the_same_way(tmp_path: Path, task: Task) -> None:
     """Validate, train, evaluate, export and compare leave complete records that agree, and nothing else."""
@@ -141,6 +166,7 @@ def test_every_task_goes_the_same_way(tmp_path: Path, task: Task) -> None:
     measured_export = check_evaluation(workplace, export.file)
     assert measured_export.values == pytest.approx(weights.values, abs=0.02)
     check_artifact(workplace, export.file, tmp_path)
+    check_profile(workplace, train.inputs_digest, run.weights, export.file, tmp_path)
 
     done(workplace, workplace.compare(export.file, run.weights))
     key = comparison_key(export.file, run.weights, workplace.golden)

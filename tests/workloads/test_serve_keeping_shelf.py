@@ -202,13 +202,13 @@ def test_what_is_older_than_its_retention_goes(store: Store) -> None:
 
 
 def test_a_replica_keeps_its_own_size(store: Store) -> None:
-    """The oldest of its own go first; those of others are theirs to remove."""
+    """The oldest of its own go first, and what goes of others for its age makes no room for it."""
     big = b"x" * 400_000
-    for number, replica in enumerate(["two", "one", "one", "one", "one"]):
-        one = record(f"r{number}", big, when=NOON + number, replica=replica)
-        Shelf(store, replica).put(one, big, OTHERS)
-    assert Shelf(store, "one").sweep(MODEL, labelling(maxSize=1), NOON + 10) == (2, 3)
-    assert requests(store) == ["r0", "r3", "r4"]
+    for number, replica in enumerate(["two", "one", "one", "one", "one", "two"]):
+        when = NOON + number if number else NOON - 2 * HOUR
+        Shelf(store, replica).put(record(f"r{number}", big, when=when, replica=replica), big, OTHERS)
+    assert Shelf(store, "one").sweep(MODEL, labelling(maxSize=1, retention="1h"), NOON + 10) == (3, 3)
+    assert requests(store) == ["r3", "r4", "r5"]
 
 
 def test_what_nobody_asks_for_any_more_goes_when_it_was_promised(store: Store) -> None:
@@ -218,7 +218,12 @@ def test_what_nobody_asks_for_any_more_goes_when_it_was_promised(store: Store) -
     assert Shelf(store, "one").sweep(MODEL, None, NOON + DAYS - 1) == (0, 2)
     assert Shelf(store, "one").sweep(MODEL, None, NOON + DAYS) == (1, 1)
     assert requests(store) == ["long"]
-    assert Shelf(store, "one").sweep(MODEL, None, NOON + 10 * DAYS) == (1, 0)
+    newer = given("newer", when=NOON)
+    store.keep(newer.picture, b"newer")
+    store.keep(newer.key, b'{"written by": "a later version"}')
+    assert Shelf(store, "one").sweep(MODEL, None, NOON + 10 * DAYS) == (1, 1)
+    assert store.list() == [newer.key, newer.picture]
+    assert Shelf(store, "one").sweep(MODEL, None, NOON + 31 * DAYS) == (1, 0)
     assert store.list() == []
 
 

@@ -91,6 +91,7 @@ def test_what_is_kept_changes_without_a_load(server: ServerProcess) -> None:
     wait_until(lambda: "asked" in kept(server))
     load(server, None)
     predict(server, onnx_models.picture(3), "after")
+    assert not dropped(server, "error")
     assert server.end() == 0, "whatever waited would be kept by now"
     assert set(kept(server)) == {"asked"}
 

@@ -93,6 +93,26 @@ def test_overlapping_boxes_are_one_object() -> None:
     assert found[0]["box"] == pytest.approx({"x1": 15, "y1": 15, "x2": 25, "y2": 25})
 
 
+@pytest.mark.parametrize("confidence", [0.05, 0.25, 0.6, 1.0])
+@pytest.mark.parametrize("kind", ["raw", "rows", "scores"])
+def test_one_look_tells_the_same(kind: str, confidence: float) -> None:
+    """What a client is told does not depend on what is counted beside it, whatever confidence it asks for."""
+    random = np.random.default_rng(7)
+    outputs = {
+        "raw": np.concatenate([random.uniform(5, 60, (4, 400)), random.uniform(0, 1, (3, 400)) ** 4]),
+        "rows": np.concatenate(
+            [random.uniform(0, 64, (50, 4)), np.sort(random.random((50, 1)), axis=0)[::-1], np.ones((50, 1))], axis=1
+        ),
+        "scores": random.random(3),
+    }  # fmt: skip
+    made = artifact("classify" if kind == "scores" else "detect")
+    output = {"output0": outputs[kind][None].astype(np.float32)}
+    told, found = results.read(made, output, (100, 200), confidence)
+    assert told == results.decode_results(made, output, (100, 200), confidence)
+    assert len(told) > 0 or confidence == 1.0
+    np.testing.assert_array_equal(found[0], results.findings(made, output, 1)[0])
+
+
 def test_nothing_found() -> None:
     """A picture without detections gives an empty list."""
     raw = np.zeros((1, 7, 84), np.float32)

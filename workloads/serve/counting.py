@@ -83,20 +83,16 @@ class Classes:
 
     def add_all(self, classes: Array, confidences: Array) -> None:
         """Count predictions: class numbers and confidences, both of shape (n,)."""
-        rows = self.rows(classes)
-        flat = rows * BOX_CONFIDENCE.bins + self.bins(confidences)
+        rows = self._rows(classes)
+        flat = rows * BOX_CONFIDENCE.bins + self._edges.searchsorted(confidences.astype(np.float64))
         self._counts += np.bincount(flat, minlength=self._counts.size).reshape(self._counts.shape)
         self._sums += np.bincount(rows, weights=confidences, minlength=len(self._sums))
 
-    def rows(self, classes: Array) -> NDArray[np.intp]:
+    def _rows(self, classes: Array) -> NDArray[np.intp]:
         """Give the row in which each class is counted; the last one is for those that have no name."""
-        numbers = classes.astype(np.intp)
-        known = (numbers >= 0) & (numbers < len(self._row) - 1)
-        return np.asarray(self._row[np.where(known, numbers, len(self._row) - 1)], np.intp)
-
-    def bins(self, confidences: Array) -> NDArray[np.intp]:
-        """Give the bin of each confidence."""
-        return self._edges.searchsorted(confidences.astype(np.float64))
+        unknown = len(self._row) - 1
+        known = (classes >= 0) & (classes < unknown)
+        return np.asarray(self._row[np.where(known, classes, unknown).astype(np.intp)], np.intp)
 
     @property
     def counts(self) -> dict[str, tuple[tuple[int, ...], float]]:
@@ -157,14 +153,14 @@ class Seen:
                 self._detected(together)
 
     def _scored(self, scores: Array) -> None:
-        classes, confidences = scores.argmax(axis=1), scores.max(axis=1)
+        classes, confidences = scores.argmax(axis=1), scores.max(axis=1).clip(0, 1)
         sure = np.isfinite(confidences)
         self._pictures["confidence"].add_all(confidences)
         self._classes.add_all(classes[sure], confidences[sure])
 
     def _detected(self, rows: Array) -> None:
-        confidences = rows[:, :, 4]
-        sure = (confidences >= LEAST) & np.isfinite(confidences)
+        confidences = rows[:, :, 4].clip(0, 1)
+        sure = confidences >= LEAST
         numbers = sure.sum(axis=1)
         tops = np.where(sure, confidences, 0).max(axis=1, initial=0)
         self._pictures["detections"].add_all(numbers)

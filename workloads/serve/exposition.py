@@ -38,7 +38,8 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._versions: dict[tuple[str, str], Series] = {}
         self._unknown = Series()
-        registry.register(AllSeries(self._versions, self._unknown))
+        self._all = AllSeries(self._versions, self._unknown)
+        registry.register(self._all)
         self._rows = Histogram(
             "trunkline_batch_rows", "Rows in one inference.", ["model"], buckets=_ROWS, registry=registry
         )
@@ -54,7 +55,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Give all series in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self.registry) + self._all.histograms()
 
     @contextmanager
     def request(self) -> Iterator[Tally]:

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from specs.records import ArtifactRecord
 from workloads import preprocess
 from workloads.serve.answers import Refusal
+from workloads.serve.tensors import DATATYPES, Array
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _BROKEN = (
@@ -48,6 +50,18 @@ def decode(data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
         raise Refusal(400, msg) from error
     except _BROKEN as error:
         raise Refusal(400, f"the picture is cut off or broken: {error}") from error
+
+
+def prepared(
+    data: bytes, artifact: ArtifactRecord, datatype: str, max_pixels: int
+) -> tuple[tuple[int, int], Array]:
+    """Give a picture's (height, width), and the input of a model that takes ``datatype``: shape (1, 3, H, W).
+
+    Raises what ``decode`` does.
+    """
+    image = decode(data, max_pixels=max_pixels)
+    tensor = preprocess.preprocess(image, artifact.task, artifact.image_size)
+    return (image.shape[0], image.shape[1]), tensor.astype(DATATYPES[datatype], copy=False)
 
 
 def picture_in(body: bytes, content_type: str) -> bytes:

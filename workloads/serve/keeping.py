@@ -24,10 +24,10 @@ from specs.kept_records import KeptRecord, Why, draw, kept_id, moment
 from specs.monitoring import Labelling
 from specs.records import ArtifactRecord
 from workloads.serve.keeping_pictures import prepare
-from workloads.serve.keeping_rules import CONFIDENCE, RETENTION, Shares, look_of, reasons, shares
+from workloads.serve.keeping_rules import RETENTION, Shares, look_of, reasons, shares
 from workloads.serve.keeping_series import KeptSeries
 from workloads.serve.keeping_shelf import AT_ONCE, KeptStore, Shelf
-from workloads.serve.results import decode_results
+from workloads.serve.results import CONFIDENCE, decode_results
 from workloads.serve.state import Target
 from workloads.serve.tensors import Array
 

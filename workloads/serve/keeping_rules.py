@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from specs.kept_records import Why
 from specs.modelspec import Task
 from specs.monitoring import Labelling
+from workloads.serve.results import CONFIDENCE
 from workloads.serve.tensors import Array
 
 MOST_PER_DAY = 200
 RETENTION = "30d"
 MOST_MEGABYTES = 1000
 """What holds where the spec does not say."""
-CONFIDENCE = 0.25
-"""The least of a detection that counts, whatever a client asks for."""
 
 _ROWS, _COLUMNS, _CELL = 8, 9, 4
 _EDGE = 0.02

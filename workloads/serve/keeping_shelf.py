@@ -194,15 +194,16 @@ class Shelf:
                 yield each
 
     def _promised(self, kept: Sequence[_Kept], now: float) -> Iterator[_Kept]:
-        """Give what is past the time that was promised when it was kept. Reads one record too many, and no more."""
+        """Give what is past the time that was promised when it was kept, reading one record too many.
+
+        Nobody knows what a record that cannot be read promised: the usual time.
+        """
         for each in kept:
-            if each.whole:
-                record = self._record(each.names[0])
-                if record is not None and record.until > moment(now):
-                    return
-            elif each.age(now) <= _HALF_WRITTEN:
-                continue
-            yield each
+            record = self._record(each.names[0]) if each.whole else None
+            if record is not None and record.until > moment(now):
+                return
+            if record is not None or each.age(now) > (seconds(RETENTION) if each.whole else _HALF_WRITTEN):
+                yield each
 
     def _remove(self, record: str, *pictures: str) -> None:
         """The record first: killed in between, a picture without one is left, which a later sweep removes."""

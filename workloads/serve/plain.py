@@ -7,12 +7,9 @@ import math
 import time
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
-from specs.records import ArtifactRecord
-from workloads.preprocess import preprocess
 from workloads.serve import images, results
 from workloads.serve.answers import Refusal, json_answer
 from workloads.serve.engine import EngineFailure
@@ -22,7 +19,7 @@ from workloads.serve.limits import SOON, Intake, Limits
 from workloads.serve.protocol import FILE_HEADER, REQUEST_HEADER
 from workloads.serve.repository import Repository
 from workloads.serve.served import Served
-from workloads.serve.tensors import DATATYPES, Array
+from workloads.serve.tensors import Array
 from workloads.serve.watching import Watching
 
 
@@ -56,7 +53,7 @@ class Predictions:
                     picture = images.picture_in(body, request.headers.get("Content-Type", ""))
                     size, tensor = await self._prepare(served, picture)
                     outputs = await self._infer(served, tensor)
-            read = partial(_read, served.artifact, outputs, size, confidence)
+            read = partial(results.read, served.artifact, outputs, size, confidence)
             told, found = await asyncio.get_running_loop().run_in_executor(self._executor, read)
             self._watching.answered(name, served, named, rows=tensor, found=found, size=size)
             if self._keeper is not None and served.options.labelling is not None:
@@ -77,8 +74,9 @@ class Predictions:
         self._decoding += 1
         started = time.perf_counter()
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, _tensor, served, picture, self._limits.max_pixels)
+            datatype = served.engine.inputs[0].datatype
+            prepare = partial(images.prepared, picture, served.artifact, datatype, self._limits.max_pixels)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, prepare)
         finally:
             self._decoding -= 1
             served.observer.series.stages["decode"].add(time.perf_counter() - started)
@@ -90,21 +88,6 @@ class Predictions:
             return await served.batcher.submit(inputs, rows)
         except EngineFailure as error:
             raise Refusal(500, f"the model failed: {error}") from error
-
-
-def _tensor(served: Served, picture: bytes, max_pixels: int) -> tuple[tuple[int, int], Array]:
-    image = images.decode(picture, max_pixels=max_pixels)
-    tensor = preprocess(image, served.artifact.task, served.artifact.image_size)
-    dtype = DATATYPES[served.engine.inputs[0].datatype]
-    return (image.shape[0], image.shape[1]), tensor.astype(dtype, copy=False)
-
-
-def _read(
-    artifact: ArtifactRecord, outputs: dict[str, Array], size: tuple[int, int], confidence: float
-) -> tuple[list[dict[str, Any]], results.Findings]:
-    """Give what the client is told, and what is counted."""
-    told = results.decode_results(artifact, outputs, size, confidence)
-    return told, results.findings(artifact, outputs, 1)
 
 
 def _confidence(text: str | None) -> float:

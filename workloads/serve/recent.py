@@ -18,7 +18,7 @@ LONGEST = 128
 """Characters of a request's name."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Answered:
     """One request that was answered."""
 

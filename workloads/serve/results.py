@@ -66,6 +66,15 @@ def findings(artifact: ArtifactRecord, outputs: Mapping[str, Array], pictures: i
     return []
 
 
+def read(
+    artifact: ArtifactRecord, outputs: Mapping[str, Array], size: tuple[int, int], confidence: float
+) -> tuple[list[dict[str, Any]], Findings]:
+    """Give what ``decode_results`` and what ``findings`` give, of one picture; by one look where that is enough."""
+    found = findings(artifact, outputs, 1)
+    enough = found and confidence >= CONFIDENCE
+    return decode_results(artifact, {"found": found[0]} if enough else outputs, size, confidence), found
+
+
 def _named(index: int, names: Sequence[str]) -> dict[str, Any]:
     return {"class": index, "name": names[index] if 0 <= index < len(names) else str(index)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -42,7 +42,11 @@ class Series:
 
 
 class AllSeries(Collector):
-    """Shows the series of some versions."""
+    """Shows the series of some versions.
+
+    Counters and gauges as prometheus_client wants them; histograms as text, since there are thousands of lines of them,
+    and the server answers nobody while it writes them.
+    """
 
     def __init__(self, versions: Mapping[tuple[str, str], Series], unknown: Series) -> None:
         """``versions`` by model and version; ``unknown`` has the outcomes of requests for no model."""
@@ -50,56 +54,53 @@ class AllSeries(Collector):
         self._unknown = unknown
 
     def collect(self) -> Iterator[Metric]:
-        """Give all samples as they are now."""
-        yield from self._counters()
-        loaded = GaugeMetricFamily(LOADED, "Unix time since which a version serves here.", labels=["model", "version"])
-        stages = _histogram(BY_STAGE, "stage")
-        for labels, series in self._versions.items():
-            loaded.add_metric(labels, series.loaded)
-            for stage, bins in series.stages.items():
-                _add(stages, BY_STAGE, (*labels, stage), bins.counts, bins.sum)
-        yield loaded
-        yield stages
-        yield from self._pictures()
-
-    def _counters(self) -> Iterator[Metric]:
+        """Give counters and gauges as they are now."""
         requests = CounterMetricFamily(
             REQUESTS, "Inference requests by how they ended.", labels=["model", "version", "outcome"]
         )
         truth = CounterMetricFamily(
             TRUTH, "Predictions whose truth was told later.", labels=["model", "version", "verdict"]
         )
-        for labels, series in [(("", ""), self._unknown), *self._versions.items()]:
-            for outcome, number in series.outcomes.items():
-                if number or series is not self._unknown:
-                    requests.add_metric([*labels, outcome], number)
+        loaded = GaugeMetricFamily(LOADED, "Unix time since which a version serves here.", labels=["model", "version"])
+        for outcome, number in self._unknown.outcomes.items():
+            if number:
+                requests.add_metric(["", "", outcome], number)
         for labels, series in self._versions.items():
+            loaded.add_metric(labels, series.loaded)
+            for outcome, number in series.outcomes.items():
+                requests.add_metric([*labels, outcome], number)
             for verdict, number in series.truth.items():
                 truth.add_metric([*labels, verdict], number)
-        yield requests
-        yield truth
+        return iter([requests, truth, loaded])
 
-    def _pictures(self) -> Iterator[Metric]:
-        families = {name: _histogram(measure) for name, measure in OF_PICTURES.items()}
-        classes = _histogram(BY_CLASS, "class")
-        for labels, series in self._versions.items():
+    def histograms(self) -> bytes:
+        """Give all histograms as they are now, in Prometheus' text format."""
+        families: dict[str, list[str]] = {
+            measure.metric: [f"# HELP {measure.metric} {measure.help}\n# TYPE {measure.metric} histogram\n"]
+            for measure in (BY_STAGE, *OF_PICTURES.values(), BY_CLASS)
+        }
+        for (model, version), series in self._versions.items():
+            labels = f'model="{_escaped(model)}",version="{_escaped(version)}"'
+            for stage, bins in series.stages.items():
+                _write(families, BY_STAGE, f'{labels},stage="{stage}"', bins.counts, bins.sum)
             if series.seen is None:
                 continue
-            for name, bins in series.seen.pictures.items():
-                _add(families[name], bins.measure, labels, bins.counts, bins.sum)
+            for bins in series.seen.pictures.values():
+                _write(families, bins.measure, labels, bins.counts, bins.sum)
             for name, (counts, total) in series.seen.classes.items():
-                _add(classes, BY_CLASS, (*labels, name), counts, total)
-        yield from families.values()
-        yield classes
+                _write(families, BY_CLASS, f'{labels},class="{_escaped(name)}"', counts, total)
+        return "".join(line for lines in families.values() if len(lines) > 1 for line in lines).encode()
 
 
-def _histogram(measure: Measure, *labels: str) -> HistogramMetricFamily:
-    return HistogramMetricFamily(measure.metric, measure.help, labels=["model", "version", *labels])
+def _write(families: dict[str, list[str]], measure: Measure, labels: str, counts: Counts, total: float) -> None:
+    lines, name, numbers = families[measure.metric], measure.metric, cumulated(counts)
+    start = f'{name}_bucket{{{labels},le="'
+    lines += [f'{start}{edge}"}} {number}\n' for edge, number in zip(_EDGES[name], numbers, strict=True)]
+    lines.append(f"{name}_sum{{{labels}}} {total}\n{name}_count{{{labels}}} {numbers[-1]}\n")
 
 
-def _add(family: HistogramMetricFamily, measure: Measure, labels: Iterable[str], counts: Counts, total: float) -> None:
-    buckets = zip(_EDGES[measure.metric], cumulated(counts), strict=True)
-    family.add_metric([*labels], list(buckets), total)
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 _EDGES = {

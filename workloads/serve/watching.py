@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from workloads.serve.answers import Refusal
 from workloads.serve.protocol import REQUEST_HEADER
 from workloads.serve.recent import LONGEST, Answered, Recent, is_name
@@ -9,12 +11,15 @@ from workloads.serve.results import Findings
 from workloads.serve.served import Served
 from workloads.serve.tensors import Array
 
+log = logging.getLogger(__name__)
+
 
 class Watching:
     """Takes down each answer. Belongs to the event loop's thread, and must cost next to nothing there."""
 
     def __init__(self) -> None:
         self.recent = Recent()
+        self._bugs: set[type[Exception]] = set()
 
     def name(self, given: str | None) -> str:
         """Give the name of a request: the client's, or a new one. Refusal 400 for what is no name."""
@@ -31,15 +36,20 @@ class Watching:
     ) -> None:  # fmt: skip
         """Count one answer of model ``name``: its input, what was found in it, and where it was a picture, its size.
 
-        ``size`` is (height, width), as boxes are told in.
+        ``size`` is (height, width), as boxes are told in. Raises nothing: a bug here must not cost a client its answer.
         """
         seen = served.observer.series.seen
         if seen is None:
             return
-        seen.saw(rows, found)
-        if size is not None:
-            seen.sized(size[0] * size[1])
         artifact = served.artifact
-        if found and artifact.task in ("classify", "detect"):
-            answer = Answered(served.target.version, artifact, found, len(rows), size or artifact.image_size)
-            self.recent.remember(name, request, answer)
+        try:
+            seen.saw(rows, found)
+            if size is not None:
+                seen.sized(size[0] * size[1])
+            if found and artifact.task in ("classify", "detect"):
+                answer = Answered(served.target.version, artifact, found, len(rows), size or artifact.image_size)
+                self.recent.remember(name, request, answer)
+        except Exception as error:
+            if type(error) not in self._bugs:
+                log.exception("an answer of model %s could not be counted", name)
+            self._bugs.add(type(error))
