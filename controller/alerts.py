@@ -87,8 +87,8 @@ class Alerts:
         self._gathering: float | None = None
         self._retry = 0.0
         self._posted: dict[str, Alert] = {}
-        self._next_post = 0.0
-        self._complaint = ""
+        self._next_post = self._no_post_before = 0.0
+        self._complaints: dict[str, str] = {}
 
     def forever(self, stop: Event) -> None:
         """Tell until told to stop; what is gathered by then is told before the end."""
@@ -99,13 +99,17 @@ class Alerts:
     def once(self, *, hurry: bool = False) -> None:
         """Compare once. ``hurry`` gathers no more. Never raises for trouble on the way."""
         found = {alert.id: alert for key, status in self._current() for alert in alerts(key, status)}
-        try:
-            if self._alertmanager is not None:
+        # Each by itself: an Alertmanager that is down must not silence the chats, nor the other way round.
+        if self._alertmanager is not None:
+            try:
                 self._post(found, self._alertmanager, hurry=hurry)
-            if self._notifier is not None:
+            except TrunklineError as error:
+                self._complain("alertmanager", error)
+        if self._notifier is not None:
+            try:
                 self._tell(found, self._notifier, hurry=hurry)
-        except TrunklineError as error:
-            self._complain(error)
+            except TrunklineError as error:
+                self._complain("people", error)
 
     def _tell(self, found: dict[str, Alert], notifier: Messenger, *, hurry: bool) -> None:
         now, told = self._clock(), self._memory.read()
@@ -127,7 +131,8 @@ class Alerts:
                 else:
                     told.pop(alert.id, None)
             self._memory.write(told.values())
-        self._gathering, self._complaint = None, ""
+        self._gathering = None
+        self._complaints.pop("people", None)
 
     def _send(self, notifier: Messenger, message: Message, now: float) -> None:
         try:
@@ -141,17 +146,18 @@ class Alerts:
     def _post(self, found: dict[str, Alert], alertmanager: Alertmanager, *, hurry: bool) -> None:
         now = self._clock()
         changed = found.keys() != self._posted.keys()
-        if not (found or changed) or not (changed or hurry or now >= self._next_post):
+        if not (found or changed) or now < self._no_post_before or not (changed or hurry or now >= self._next_post):
             return
-        self._next_post = now + _RESEND
+        self._no_post_before = now + _RETRY  # where posting raises, that holds
         over = [alert for id_, alert in self._posted.items() if id_ not in found]
         alertmanager.post([*(_posted(each, now + LASTS) for each in found.values()), *(_posted(a, now) for a in over)])
-        self._posted = dict(found)
+        self._posted, self._next_post, self._no_post_before = dict(found), now + _RESEND, 0.0
+        self._complaints.pop("alertmanager", None)
 
-    def _complain(self, error: TrunklineError) -> None:
-        """Log trouble once until it changes."""
-        if str(error) != self._complaint:
-            self._complaint = str(error)
+    def _complain(self, whom: str, error: TrunklineError) -> None:
+        """Log trouble with telling somebody once, until it changes or a message got out again."""
+        if self._complaints.get(whom) != str(error):
+            self._complaints[whom] = str(error)
             log.warning("%s: %s", error.reason, error.message)
 
 

@@ -73,6 +73,30 @@ def test_an_alertmanager_is_told_what_is_so_and_what_is_over(url: str, tmp_path:
     assert active(url) == []
 
 
+def test_one_that_is_down_does_not_silence_the_chats(tmp_path: Path) -> None:
+    """People are told all the same, and once."""
+    now, taken = 1_000.0, Taken()
+    teller = Alerts(
+        lambda: [(ModelKey("retail", "shelf"), ModelStatus(signals=[LIGHT]))], Memory(tmp_path / "alerts.json"),
+        AlertSettings(group_wait=0.0), notifier=taken, alertmanager=Alertmanager("http://127.0.0.1:1"),
+        clock=lambda: now,
+    )  # fmt: skip
+    teller.once()
+    teller.once()
+    assert taken.titles == ["Trunkline: retail/shelf: signal light fires"]
+
+
+class Taken:
+    """A messenger that takes everything."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    def send(self, title: str, body: str, severity: str) -> tuple[str, ...]:
+        self.titles.append(title)
+        return ()
+
+
 def test_one_that_is_down_is_trouble_that_may_pass() -> None:
     """Said without a traceback, and without its address."""
     with pytest.raises(Transient, match="does not answer"):
