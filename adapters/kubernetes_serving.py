@@ -23,9 +23,9 @@ from adapters.kubernetes_api import (
 )  # fmt: skip
 from adapters.kubernetes_pods import COMPONENT, MODEL, Owner, PodStyle, child_metadata, pod_template
 from specs.digests import canonical, digest_bytes, digest_of, hex_of
-from specs.facts import Rejected, ServingTarget
 from specs.placement import Placement, Shape
 from specs.serving import ServerOptions
+from specs.serving_facts import Rejected, ServingTarget
 
 SERVE = "serve"
 """The component that all of this is."""

@@ -23,7 +23,7 @@ from adapters.kubernetes_serving import (
     Failure,
 )
 from adapters.logs import plain
-from specs.facts import Rejected
+from specs.serving_facts import Rejected
 
 HOPELESS_EXIT = 10
 _DEATHS = 3

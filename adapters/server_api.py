@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from specs.errors import Transient
-from specs.facts import ServingTarget
+from specs.serving_facts import ServingTarget
 
 _NOT_NOW = frozenset({408, 409, 425, 429})
 _IDENTITY = ("version", "file", "run", "weights")

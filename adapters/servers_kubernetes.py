@@ -28,9 +28,9 @@ from adapters.kubernetes_serving import (
 )  # fmt: skip
 from adapters.kubernetes_verdicts import Rollout, answering, failure, hindrance
 from specs.errors import Transient
-from specs.facts import Rejected, ServingState, ServingTarget
 from specs.modelspec import ModelKey
 from specs.names import model_of_serving_name, serving_name
+from specs.serving_facts import Rejected, ServingState, ServingTarget
 
 Deployments = Callable[[str, str], Object | None]
 """Looks up a Deployment by namespace and name, in a cache that may be a little behind."""

@@ -25,7 +25,7 @@ from adapters import processes
 from adapters.logs import last_words
 from adapters.server_api import ServerApi, serves, unavailable
 from specs.errors import Transient
-from specs.facts import Rejected, ServingState, ServingTarget
+from specs.serving_facts import Rejected, ServingState, ServingTarget
 
 _LOG_LIMIT = 5_000_000
 

@@ -13,7 +13,8 @@ from dataclasses import astuple
 
 from reconcilers.loop import Result
 from specs.digests import digest_of
-from specs.facts import PullRequest, ServingState
+from specs.facts import PullRequest
+from specs.serving_facts import ServingState
 from specs.status import ConditionType, ModelStatus, Reason
 
 _RULES = 3

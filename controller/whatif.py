@@ -29,12 +29,13 @@ from specs.dataset_diff import DatasetDifference, difference
 from specs.datasets import read_manifest
 from specs.diff import changes, describe
 from specs.errors import Problem, Stalled
-from specs.facts import JobState, PullRequest, Rejected, ServingState, ServingTarget, SourcedSpec
+from specs.facts import JobState, PullRequest, SourcedSpec
 from specs.manifest import parse
 from specs.modelspec import ModelKey, Spec, Task
 from specs.names import serving_name
 from specs.placement import Placement
 from specs.records import DatasetManifest, RunRecord, dataset_key
+from specs.serving_facts import Rejected, ServingState, ServingTarget
 from specs.workorders import AnyOrder
 
 _RUNS_READ = 500

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from specs.facts import Rejected, ServingTarget
 from specs.placement import Placement
 from specs.registry_facts import Registration
+from specs.serving_facts import Rejected, ServingTarget
 from specs.workorders import AnyOrder
 
 

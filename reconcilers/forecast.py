@@ -19,10 +19,10 @@ from specs.data import Source
 from specs.data_records import SetReport, ValidationRecord
 from specs.digests import digest_of, short
 from specs.experiment_records import TuningRecord
-from specs.facts import ServingState
 from specs.modelspec import ModelKey, Spec, Task
 from specs.profile_records import ProfileRecord
 from specs.records import ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord, RunRecord
+from specs.serving_facts import ServingState
 from specs.status import ConditionType as Type
 from specs.workorders import (
     AnyOrder,

@@ -12,10 +12,11 @@ from reconcilers.forecast import assume, imagined_dataset, untracked, without_ex
 from reconcilers.observed import DatasetFact, Observed
 from reconcilers.plan import plan
 from specs.data import Source
-from specs.facts import ServingState, SourcedSpec
+from specs.facts import SourcedSpec
 from specs.modelspec import Spec
 from specs.records import ArtifactRecord, ExportRecord, RunRecord
 from specs.release import Pin
+from specs.serving_facts import ServingState
 from specs.workorders import export_digest
 
 _ROUNDS = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from reconcilers.actions import StartJob
 from reconcilers.context import Context, Step, Verdict
@@ -10,6 +11,7 @@ from specs.facts import JobPhase, JobState
 from specs.modelspec import Spec
 from specs.placement import Placement
 from specs.status import ConditionType, Reason
+from specs.training import TrainJob
 from specs.workorders import (
     TIRELESS,
     AnyOrder,
@@ -19,6 +21,7 @@ from specs.workorders import (
     ImportOrder,
     ProfileOrder,
     TrackOrder,
+    TrainOrder,
     ValidateOrder,
     export_digest,
 )
@@ -81,7 +84,10 @@ def placement_of(spec: Spec, order: AnyOrder) -> Placement:
                 return Placement.of(export.resources, export.node_selector, training.queue_name)
     if order.kind == TIRELESS:
         return Placement()  # a few requests and files need no accelerator
-    return Placement.of(training.resources, training.node_selector, training.queue_name)
+    placement = Placement.of(training.resources, training.node_selector, training.queue_name)
+    if isinstance(order, TrainOrder) and training.backend == "TrainJob":
+        return replace(placement, train_job=training.train_job or TrainJob())
+    return placement
 
 
 def _pause(state: JobState | None, now: float) -> float:

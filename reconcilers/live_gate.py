@@ -12,8 +12,8 @@ from enum import StrEnum
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.live_checks import FEWEST, Check, compare, said
 from reconcilers.targets import bake_time, fallback_of, serves, wanted
-from specs.facts import ServingTarget
 from specs.release import Release
+from specs.serving_facts import ServingTarget
 from specs.status import ConditionType as Type
 from specs.status import Reason
 from specs.traffic import Watched

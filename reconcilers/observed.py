@@ -10,7 +10,7 @@ from reconcilers.limits import Crowd
 from specs.data import Source
 from specs.data_records import DifferenceRecord, ImportRecord, ValidationRecord
 from specs.experiment_records import TrackRecord, TuningRecord
-from specs.facts import JobState, ProposalState, ServingState, SourcedSpec
+from specs.facts import JobState, ProposalState, SourcedSpec
 from specs.profile_records import ProfileRecord
 from specs.records import (
     ArtifactRecord,
@@ -22,6 +22,7 @@ from specs.records import (
     RunRecord,
 )
 from specs.registry_facts import Registered
+from specs.serving_facts import ServingState
 from specs.status import Condition, Reason, SignalStatus
 from specs.traffic import Watched
 

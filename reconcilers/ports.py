@@ -12,22 +12,12 @@ from typing import Protocol
 
 from specs.data import Source as DataSource
 from specs.errors import Problem
-from specs.facts import (
-    Arrival,
-    Check,
-    Commit,
-    JobState,
-    PullRequest,
-    Rejected,
-    ServingState,
-    ServingTarget,
-    Signature,
-    SourcedSpec,
-)
+from specs.facts import Arrival, Check, Commit, JobState, PullRequest, Signature, SourcedSpec
 from specs.modelspec import ModelKey
 from specs.monitoring import OnData
 from specs.placement import Placement
 from specs.registry_facts import Registered, Registration
+from specs.serving_facts import Rejected, ServingState, ServingTarget
 from specs.traffic import Watch, Watched
 from specs.workorders import AnyOrder
 
@@ -175,6 +165,10 @@ class Servers(Protocol):
 
         With ``rejected`` that file counts from here on as one that failed, until a release with other bytes is asked
         for: it is remembered in the same act as the target, so that a kill leaves both or neither.
+
+        A target with a ``share`` is loaded beside what serves, and ``canary`` of the state tells of it; asking for it
+        with another share changes the share alone. A target without one is all that serves: what was beside it, or
+        was to be replaced by it, is let go once it serves. Where nothing serves yet, the share has no meaning.
         """
 
     def withdraw(self, name: str) -> None:

@@ -8,9 +8,9 @@ from reconcilers.live_gate import LiveGate, Outcome
 from reconcilers.proposals import asked
 from reconcilers.rollback import INTENT
 from reconcilers.targets import fallback_of, release_fault, serves, target_of, under_way
-from specs.facts import Rejected, ServingState, ServingTarget
 from specs.names import serving_name
 from specs.release import Release
+from specs.serving_facts import Rejected, ServingState, ServingTarget
 from specs.status import ConditionType as Type
 from specs.status import Reason
 

@@ -12,7 +12,8 @@ from reconcilers.plan import Plan
 from reconcilers.progress import told
 from reconcilers.vetting import source_status
 from specs.errors import InvalidManifest, Stalled, Transient, TrunklineError
-from specs.facts import JobPhase, PullState, ServingState
+from specs.facts import JobPhase, PullState
+from specs.serving_facts import ServingState
 from specs.status import Condition, ConditionType, ModelStatus, ProposalStatus, Reason, ServingStatus
 from specs.workorders import TIRELESS
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from reconcilers.context import Context
 from specs.base import seconds
-from specs.facts import ServingState, ServingTarget
 from specs.modelspec import Spec
 from specs.monitoring import FOR_WINDOWS
 from specs.names import serving_name
 from specs.placement import Placement, Shape
 from specs.release import Pin
 from specs.serving import ServerOptions, Serving
+from specs.serving_facts import ServingState, ServingTarget
 
 
 def bake_time(spec: Spec) -> float:
@@ -36,7 +36,9 @@ def target_of(name: str, release: Pin, spec: Spec, *, standby: float | None = No
     serving = spec.serving
     assert serving is not None  # noqa: S101 - for type checkers; nobody asks without
     placement = Placement.of(serving.resources, serving.node_selector)
-    shape = Shape(serving.replicas if serving.replicas is not None else 1, placement, serving.autoscaling)
+    replicas = serving.replicas if serving.replicas is not None else 1
+    backend = serving.backend or "Deployment"
+    shape = Shape(replicas, placement, serving.autoscaling, backend, serving.gateway)
     options = options_of(spec)
     options = options if standby is None else options.model_copy(update={"standby": standby})
     file = release.exports[serving.export]

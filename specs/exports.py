@@ -50,6 +50,7 @@ class Export(Section):
     node_selector: dict[str, str] | None = None
     resources: Resources | None = None
     build_on: Literal["Cluster", "Device"] | None = None
+    """``Device``: what is released is the ONNX file, and each device makes this format of it, for itself."""
 
     @field_validator("format")
     @classmethod
@@ -67,6 +68,12 @@ class Export(Section):
             msg = f"{', '.join(taken)}: Trunkline sets this itself; remove it"
             raise ValueError(msg)
         return args
+
+
+    @property
+    def released_format(self) -> str:
+        """Format of the file that a release pins."""
+        return "onnx" if self.build_on == "Device" else self.format
 
 
 class Gate(Section):

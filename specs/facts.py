@@ -7,8 +7,6 @@ from enum import StrEnum
 
 from specs.errors import Problem
 from specs.modelspec import ModelKey
-from specs.placement import Shape
-from specs.serving import ServerOptions
 
 
 @dataclass(frozen=True)
@@ -85,58 +83,6 @@ class JobState:
     started: float = 0.0
     ended: float = 0.0
     """Unix time, seconds; 0 where unknown."""
-
-
-@dataclass(frozen=True)
-class ServingTarget:
-    """What must serve: one export of one release."""
-
-    name: str
-    """Model name at the server."""
-    version: int
-    run: str
-    weights: str
-    file: str
-    """Digest of the export."""
-    shape: Shape = field(default_factory=Shape)
-    options: ServerOptions = field(default_factory=ServerOptions)
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A file that serves and must not: what live traffic said about it. The host remembers it with the fall back."""
-
-    file: str
-    """Digest of the export."""
-    failure: str
-    """One sentence."""
-
-
-@dataclass(frozen=True)
-class ServingState:
-    """What does serve."""
-
-    name: str
-    ready: bool
-    version: int | None = None
-    file: str | None = None
-    url: str = ""
-    failed_file: str | None = None
-    """Digest of the last export that could not be loaded, until another one is asked for."""
-    failure: str = ""
-    asked: str | None = None
-    """Digest of the export that the host works towards, where it goes on trying by itself; None where it does not."""
-    asked_version: int | None = None
-    shape: str | None = None
-    """Digest of the ``Shape`` it has; None where the host knows no shapes."""
-    options: str | None = None
-    """Digest of the ``ServerOptions`` in force; None where nobody knows."""
-    rejected: Rejected | None = None
-    """What was given up for what live traffic said about it, until another release is asked for."""
-    self_test: str = ""
-    """Why what serves gave another answer when its self-tests were repeated; empty where it did not."""
-    replicas: tuple[int, int] | None = None
-    """How many answer, and how many should; None where the host knows no replicas."""
 
 
 class PullState(StrEnum):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from specs.digests import digest_of
-from specs.serving import Autoscaling
-from specs.training import Resources
+from specs.serving import Autoscaling, Gateway
+from specs.training import Resources, TrainJob
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Placement:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     queue: str = ""
     """Name of the Kueue LocalQueue that admits the job; empty where none does."""
+    train_job: TrainJob | None = None
+    """How Kubeflow Trainer runs it; None where it is a plain Job."""
 
     @classmethod
     def of(cls, resources: Resources | None, nodes: Mapping[str, str] | None, queue: str | None = None) -> Placement:
@@ -38,6 +40,10 @@ class Shape:
     replicas: int = 1
     placement: Placement = field(default_factory=Placement)
     autoscaling: Autoscaling | None = None
+    backend: str = "Deployment"
+    """``serving.backend``."""
+    gateway: Gateway | None = None
+    """Who splits the traffic of a canary; None where the servers do so themselves."""
 
     @property
     def digest(self) -> str:
@@ -46,7 +52,10 @@ class Shape:
 
     def content(self) -> dict[str, Any]:
         """Give it as plain JSON values."""
-        return {
+        # What is as ever is left out: new words must not roll out anew what was written before there were any.
+        more = {"backend": self.backend} if self.backend != "Deployment" else {}
+        gateway = {"gateway": self.gateway.model_dump(mode="json", by_alias=True)} if self.gateway else {}
+        return more | gateway | {
             "replicas": self.replicas, "requests": dict(self.placement.requests),
             "limits": dict(self.placement.limits), "nodeSelector": dict(self.placement.node_selector),
             "autoscaling": self.autoscaling.model_dump(mode="json", by_alias=True) if self.autoscaling else None,

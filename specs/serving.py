@@ -7,22 +7,36 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from specs.base import Duration, Name, Section
-from specs.digests import digest_of
+from specs.digests import PlainText, digest_of
 from specs.monitoring import Labelling
 from specs.training import Resources
 
 
 class CanaryStep(Section):
-    """Send this share of the traffic to the new version, then look for this long."""
+    """Let the new version take part in live traffic, then look for this long."""
 
-    weight: Annotated[int, Field(ge=0, le=100)]
+    weight: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Per cent of the requests that it answers."""
+    mirror: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Per cent of the requests that it gets a copy of; clients never see its answers."""
     pause: Duration | None = None
+    """``PAUSE`` where it is not given."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.weight is None) == (self.mirror is None):
+            msg = "give exactly one of weight and mirror"
+            raise ValueError(msg)
+        return self
+
+
+PAUSE = "5m"
 
 
 class Canary(Section):
-    """A rollout in steps."""
+    """A rollout in steps: both versions serve, until the last step is over and the new one serves alone."""
 
-    steps: Annotated[list[CanaryStep], Field(min_length=1)]
+    steps: Annotated[list[CanaryStep], Field(min_length=1, max_length=32)]
 
 
 class Strategy(Section):
@@ -48,6 +62,50 @@ class Autoscaling(Section):
         return self
 
 
+class ParentRef(Section):
+    """A Gateway, in the words of the Gateway API."""
+
+    name: Name
+    namespace: Name | None = None
+    """The model's own where it is not given."""
+    section_name: Name | None = None
+    """Of a listener."""
+
+
+class Gateway(Section):
+    """Let a Gateway split the traffic of a canary, by the weights of an HTTPRoute, between two Deployments."""
+
+    parent_refs: Annotated[list[ParentRef], Field(min_length=1, max_length=8)]
+    hostnames: Annotated[list[PlainText], Field(min_length=1, max_length=16)] | None = None
+
+
+class Wave(Section):
+    """So many of the devices get a release together."""
+
+    percent: Annotated[int, Field(ge=1, le=100)]
+    """Of all devices, those of earlier waves included."""
+    soak: Duration | None = None
+    """How long all of them must have served it before the next wave begins."""
+
+
+class Edge(Section):
+    """Serve on devices that pull: which ones, and in what order they get a release."""
+
+    waves: Annotated[list[Wave], Field(min_length=1, max_length=16)]
+    devices: dict[str, str] | None = None
+    """Labels that a device must have; every device where none are given."""
+    max_failures: Annotated[int, Field(ge=0)] | None = None
+    """More devices of the waves so far that failed halt the rollout; 0 where it is not given."""
+
+    @model_validator(mode="after")
+    def _growing(self) -> Self:
+        shares = [wave.percent for wave in self.waves]
+        if shares != sorted(set(shares)) or shares[-1] != 100:
+            msg = f"waves must grow, and the last one must be of 100 percent; found {', '.join(map(str, shares))}"
+            raise ValueError(msg)
+        return self
+
+
 class Serving(Section):
     """Serve one of the exports."""
 
@@ -58,6 +116,8 @@ class Serving(Section):
     autoscaling: Autoscaling | None = None
     resources: Resources | None = None
     node_selector: dict[str, str] | None = None
+    gateway: Gateway | None = None
+    edge: Edge | None = None
 
     @model_validator(mode="after")
     def _can_scale(self) -> Self:

@@ -205,6 +205,8 @@ class Watch:
     """How many of the last closed ones."""
     bake: float = 0.0
     """Seconds after its loading in which a version is on trial; 0 where it is not."""
+    canary: int | None = None
+    """Version that serves beside it; None where none does."""
 
 
 @dataclass(frozen=True)
@@ -221,3 +223,7 @@ class Watched:
     """Of the version before, in as much of its last windows as are known."""
     trouble: str = ""
     """Why nothing newer is known; the rest is what was known before."""
+    canary: Traffic | None = None
+    """Of the version beside it, since that was loaded."""
+    beside: Traffic | None = None
+    """Of the version itself, since then."""

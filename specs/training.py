@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from specs.base import Args, Number, Scalar, Section
+from specs.base import Args, Name, Number, Scalar, Section
 from specs.data import UriSource
 from specs.digests import PlainText, canonical
 
@@ -33,6 +33,24 @@ class Resources(Section):
     requests: dict[str, str] | None = None
 
 
+class RuntimeRef(Section):
+    """A training runtime of Kubeflow Trainer."""
+
+    name: Name
+    kind: Literal["ClusterTrainingRuntime", "TrainingRuntime"] | None = None
+    """``ClusterTrainingRuntime`` where it is not given."""
+
+
+class TrainJob(Section):
+    """What a training asks of Kubeflow Trainer, where ``backend`` is ``TrainJob``."""
+
+    runtime_ref: RuntimeRef | None = None
+    """``torch-distributed`` where it is not given."""
+    num_nodes: Annotated[int, Field(ge=1)] | None = None
+    num_proc_per_node: Annotated[int, Field(ge=1)] | None = None
+    """As many as each node has GPUs, else one, where it is not given."""
+
+
 class Training(Section):
     """One training: these fields, the data and the task decide the weights."""
 
@@ -43,6 +61,7 @@ class Training(Section):
     resources: Resources | None = None
     node_selector: dict[str, str] | None = None
     backend: Literal["Job", "TrainJob"] | None = None
+    train_job: TrainJob | None = None
     queue_name: PlainText | None = None
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
     nonce: Annotated[PlainText, Field(max_length=64)] = ""

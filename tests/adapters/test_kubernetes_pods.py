@@ -22,11 +22,11 @@ from adapters.kubernetes_pods import (
 )  # fmt: skip
 from adapters.kubernetes_serving import deployment
 from specs.errors import Transient
-from specs.facts import ServingTarget
 from specs.modelspec import ModelKey
 from specs.monitoring import Labelling
 from specs.placement import Placement
 from specs.serving import ServerOptions
+from specs.serving_facts import ServingTarget
 from tests.support.apiserver import ROOT, ApiServer
 
 OWNER = Owner(ModelKey("retail", "shelf"), "00000000-0000-4000-8000-000000000001")

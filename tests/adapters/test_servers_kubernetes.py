@@ -28,12 +28,12 @@ from adapters.kubernetes_serving import service_name
 from adapters.servers_kubernetes import KubernetesServers
 from controller.informer import Informer
 from specs.errors import Stalled, Transient
-from specs.facts import Rejected, ServingState, ServingTarget
 from specs.modelspec import ModelKey
 from specs.monitoring import Labelling
 from specs.names import serving_name
 from specs.placement import Placement, Shape
 from specs.serving import Autoscaling, ServerOptions
+from specs.serving_facts import Rejected, ServingState, ServingTarget
 from tests.support.apiserver import ApiServer
 
 ALL = (NETWORK_POLICY, SERVICE, DISRUPTION_BUDGET, AUTOSCALER, DEPLOYMENT)

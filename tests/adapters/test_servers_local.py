@@ -22,8 +22,8 @@ from adapters import processes
 from adapters.servers_local import LocalServers, Patience
 from adapters.store import Store
 from specs.errors import Stalled, Transient
-from specs.facts import Rejected, ServingState, ServingTarget
 from specs.serving import ServerOptions
+from specs.serving_facts import Rejected, ServingState, ServingTarget
 from tests.support.living import alive_with, die_at_line, until
 
 ROOT = Path(__file__).parents[2]

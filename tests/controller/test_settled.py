@@ -8,7 +8,8 @@ import pytest
 
 from controller.settled import asked, at_rest, found, is_same
 from reconcilers.loop import Result
-from specs.facts import PullRequest, PullState, ServingState
+from specs.facts import PullRequest, PullState
+from specs.serving_facts import ServingState
 from specs.status import Condition, ConditionType, ModelStatus
 
 PULL = PullRequest(1, PullState.MERGED, "trunkline/promote/a.b/0", "c" * 40, "main", "t", "b")

@@ -15,9 +15,9 @@ from controller.commands.signals import view
 from controller.readings import ModelReadings, Readings
 from controller.statuses import Statuses
 from reconcilers.observed import Judgement, Observed, Reading
-from specs.facts import ServingState
 from specs.modelspec import ModelKey
 from specs.monitoring import Monitoring, Signal
+from specs.serving_facts import ServingState
 from specs.status import ModelStatus, SignalStatus
 from tests.support import builders
 

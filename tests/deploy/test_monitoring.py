@@ -13,8 +13,8 @@ import yaml
 from adapters.kubernetes_pods import Owner, PodStyle
 from adapters.kubernetes_serving import deployment
 from controller.metrics import Metrics
-from specs.facts import ServingTarget
 from specs.modelspec import ModelKey
+from specs.serving_facts import ServingTarget
 from specs.status import ConditionType
 from tests.deploy.manifests import ROOT, one, written
 from tests.support.prometheus_server import program, promtool

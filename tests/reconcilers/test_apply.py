@@ -10,8 +10,9 @@ from reconcilers.actions import CloseProposal, DeleteBranch, Propose, RollOut, S
 from reconcilers.apply import Applier
 from reconcilers.world import Ports
 from specs.errors import Stalled, Transient
-from specs.facts import PullState, ServingTarget
+from specs.facts import PullState
 from specs.manifest import parse
+from specs.serving_facts import ServingTarget
 from tests.support.builders import KEY, NAME, digest, first
 from tests.support.fake_git import TRUNK
 from tests.support.fakes import FakeStore

@@ -14,8 +14,9 @@ from reconcilers.live_checks import FEWEST
 from reconcilers.live_gate import duration
 from reconcilers.summary import summarize
 from reconcilers.targets import bake_time
-from specs.facts import PullState, Rejected
+from specs.facts import PullState
 from specs.release import Release
+from specs.serving_facts import Rejected
 from specs.status import Condition, ConditionType, ModelStatus, Reason
 from specs.traffic import Watched
 from tests.support.builders import Stage, context, first, moved_on, pull, released, serving, settled, spec

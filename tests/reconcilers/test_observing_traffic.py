@@ -10,8 +10,8 @@ from reconcilers.observed import SCHEDULE, Judgement, Observed
 from reconcilers.observing_traffic import TrafficObserver, mark
 from reconcilers.records import Records
 from reconcilers.world import Ports
-from specs.facts import ServingState
 from specs.manifest import parse
+from specs.serving_facts import ServingState
 from specs.status import Condition, ConditionType, ModelStatus, Reason
 from tests.support.builders import KEY, NAME, PATH, context
 from tests.support.watched import HOUR

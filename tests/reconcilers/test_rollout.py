@@ -10,10 +10,11 @@ import pytest
 
 from reconcilers.actions import CloseProposal, Propose, RollOut, Withdraw
 from reconcilers.context import Step, Verdict
-from specs.facts import PullState, ServingState
+from specs.facts import PullState
 from specs.placement import Placement, Shape
 from specs.records import RunRecord
 from specs.release import Release
+from specs.serving_facts import ServingState
 from specs.status import ConditionType, Reason
 from tests.support.builders import NAME, Stage, digest, first, moved_on, proposed, pull, released, serving, settled
 

@@ -24,7 +24,7 @@ from specs.data_records import (
 )
 from specs.digests import digest_of
 from specs.experiment_records import TrackRecord, TrialRecord, TuningRecord, track_key, tuning_key
-from specs.facts import Commit, ProposalState, PullRequest, PullState, ServingState, SourcedSpec
+from specs.facts import Commit, ProposalState, PullRequest, PullState, SourcedSpec
 from specs.modelspec import ModelKey, Spec
 from specs.names import serving_name
 from specs.profile_records import ProfileRecord, profile_key
@@ -47,6 +47,7 @@ from specs.records import (
     run_key,
 )  # fmt: skip
 from specs.registry_facts import Registered
+from specs.serving_facts import ServingState
 from specs.status import Condition, ConditionType, Reason
 from specs.workorders import (
     TIRELESS,

@@ -11,11 +11,12 @@ import yaml
 from specs.data import Source
 from specs.data_records import ImportRecord, import_key
 from specs.errors import Problem, Stalled, TrunklineError
-from specs.facts import JobPhase, JobState, Rejected, ServingState, ServingTarget, SourcedSpec
+from specs.facts import JobPhase, JobState, SourcedSpec
 from specs.modelspec import ModelKey
 from specs.monitoring import OnData
 from specs.placement import Placement
 from specs.records import ExportRecord, Record, RunRecord, dataset_key, export_key, run_key
+from specs.serving_facts import Rejected, ServingState, ServingTarget
 from specs.traffic import Traffic, Watch, Watched
 from specs.workorders import AnyOrder, ExportOrder, ImportOrder, TrainOrder
 from tests.support.builders import GOLDEN, KEY, PATH, TRAIN, Lab

@@ -47,7 +47,7 @@ class Predictions:
             confidence = _confidence(request.query.get("conf"))
             named = self._watching.name(request.headers.get(REQUEST_HEADER))
             async with self._intake.body(request) as body:
-                served = self._repository.get(name)
+                served = await self._repository.answering(name)
                 tally.series = served.observer.series
                 with served.lease():
                     picture = images.picture_in(body, request.headers.get("Content-Type", ""))

@@ -72,6 +72,10 @@ class Repository:
             raise Refusal(404, msg)
         return slot.served
 
+    async def answering(self, name: str, version: str | None = None) -> Served:
+        """Give who answers one request; refuses like ``get``."""
+        return self.get(name, version)
+
     async def restore(self) -> None:
         """Load all models that served last; one that fails is reported, the others serve."""
         for saved in self._state.load():

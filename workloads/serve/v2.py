@@ -110,7 +110,7 @@ class Protocol:
         """Answer with the model's raw outputs."""
         with self._metrics.request() as tally:
             async with self._intake.body(request) as body:
-                served = self._find(request)
+                served = await self._answering(request)
                 tally.series = served.observer.series
                 call = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
                 rows = served.engine.check(call.inputs, call.outputs)
@@ -164,6 +164,10 @@ class Protocol:
                 "change spec.release by pull request"
             )
             raise Refusal(403, msg, reason="Fixed")
+
+    async def _answering(self, request: web.Request) -> Served:
+        """Give who answers a request."""
+        return await self._repository.answering(request.match_info["name"], request.match_info.get("version"))
 
     def _find(self, request: web.Request) -> Served:
         return self._repository.get(request.match_info["name"], request.match_info.get("version"))
