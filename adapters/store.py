@@ -26,6 +26,8 @@ _KEY = re.compile(rf"{_PART}(/{_PART})*")
 _KEY_LENGTH = 512
 _BLOBS = "blobs/"
 _PROGRESS = "progress/"
+_REPLACED = (_PROGRESS, "fleet/devices/")
+"""Where a record says how something is now, and not what happened."""
 _KEPT = "kept/"
 
 
@@ -45,15 +47,16 @@ class Store:
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a record once. True if this call wrote it; False if one is there already: the first one wins."""
-        if _key(key).startswith((_BLOBS, _PROGRESS, _KEPT)):
+        if _key(key).startswith((_BLOBS, *_REPLACED, _KEPT)):
             msg = f"{key} is no record: files are stored by put_blob, progress by replace, live pictures by keep"
             raise Stalled("KeyInvalid", msg)
         return self._bytes.add(key, io.BytesIO(data), hashlib.sha256(data).hexdigest())
 
     def replace(self, key: str, data: bytes) -> None:
-        """Write a record below ``progress/``, over an older one."""
-        if not _key(key).startswith(_PROGRESS):
-            raise Stalled("KeyInvalid", f"{key} is write-once; only what lies below {_PROGRESS} may be replaced")
+        """Write a record below ``progress/`` or ``fleet/devices/``, over an older one."""
+        if not _key(key).startswith(_REPLACED):
+            places = " and ".join(_REPLACED)
+            raise Stalled("KeyInvalid", f"{key} is write-once; only what lies below {places} may be replaced")
         self._bytes.put(key, data)
 
     def keep(self, key: str, data: bytes) -> bool:
@@ -68,6 +71,12 @@ class Store:
         """Give the keys that begin with ``prefix``, sorted, and how many bytes each one has."""
         _key(prefix.removesuffix("/"))
         found = self._bytes.sizes(prefix)
+        return {key: found[key] for key in sorted(found) if _KEY.fullmatch(key)}
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Give the keys that begin with ``prefix``, sorted, each with what is another after it was replaced."""
+        _key(prefix.removesuffix("/"))
+        found = self._bytes.stamps(prefix)
         return {key: found[key] for key in sorted(found) if _KEY.fullmatch(key)}
 
     def has_blob(self, digest: str) -> bool:

@@ -87,13 +87,21 @@ class Bucket:
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """See Backend."""
+        return {key: int(about["size"]) for key, about in self._found(prefix).items()}
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """See Backend."""
+        return {key: str(about["ETag"]) for key, about in self._found(prefix).items()}
+
+    def _found(self, prefix: str) -> dict[str, Any]:
+        """Give what the bucket says of each key that begins with ``prefix``."""
         with self._guard():
             top = self._at(prefix.rpartition("/")[0]).rstrip("/")
             names = self._files.find(top, detail=True)
             if not names:
                 self._demand_bucket()
-            found = {name[len(self._root) + 1 :]: int(about["size"]) for name, about in names.items()}
-            return {key: size for key, size in found.items() if key.startswith(prefix)}
+            found = {name[len(self._root) + 1 :]: about for name, about in names.items()}
+            return {key: about for key, about in found.items() if key.startswith(prefix)}
 
     def sweep(self, *, kept: bool) -> int:
         """See Backend. S3 itself ends abandoned uploads, by a rule AbortIncompleteMultipartUpload of the bucket."""

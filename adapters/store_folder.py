@@ -53,6 +53,9 @@ class Backend(Protocol):
     def sizes(self, prefix: str) -> dict[str, int]:
         """Give these keys, and how many bytes each one has; what is removed meanwhile may be missing."""
 
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """Give these keys, each with something that changes when it is written over."""
+
     def sweep(self, *, kept: bool) -> int:
         """Remove what killed writers (of kept things alone, or of all) left behind over an hour ago; give how many."""
 
@@ -144,6 +147,15 @@ class Folder:
         for key in self.keys(prefix):
             with self._guard(), contextlib.suppress(FileNotFoundError):
                 found[key] = (self.root / key).stat().st_size
+        return found
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """See Backend."""
+        found: dict[str, str] = {}
+        for key in self.keys(prefix):
+            with self._guard(), contextlib.suppress(FileNotFoundError):
+                about = (self.root / key).stat()
+                found[key] = f"{about.st_mtime_ns}-{about.st_ino}-{about.st_size}"
         return found
 
     def keys(self, prefix: str) -> list[str]:

@@ -18,6 +18,8 @@ COMMANDS = {
     "plan": ("controller.commands.plan", "plan"),
     "ci": ("controller.commands.ci", "ci"),
     "agent": ("controller.commands.agent", "agent"),
+    "device": ("controller.commands.device", "device"),
+    "fleet": ("controller.commands.fleet", "fleet"),
     "down": ("controller.commands.agent", "down"),
     "jobs": ("controller.commands.jobs", "jobs"),
     "logs": ("controller.commands.jobs", "logs"),

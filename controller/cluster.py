@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.calendar import CronCalendar
+from adapters.fleet_store import StoreFleet
 from adapters.git_environment import sanitise
 from adapters.jobs_kubernetes import KubernetesJobs
 from adapters.kubernetes_api import DEPLOYMENT, KubernetesApi, Object
@@ -39,7 +40,7 @@ from controller.statuses_kubernetes import ClusterStatuses, told, troubled
 from controller.trunk import Trunk
 from controller.webhooks import Webhooks
 from reconcilers.loop import Reconciler
-from reconcilers.ports import Calendar, DataSources, Jobs, ModelRegistry, Servers, Store, TrafficSource
+from reconcilers.ports import Calendar, DataSources, Fleet, Jobs, ModelRegistry, Servers, Store, TrafficSource
 from reconcilers.world import Ports
 from specs.errors import Stalled
 from specs.modelspec import ModelKey
@@ -112,6 +113,7 @@ class Common:
     calendar: Calendar | None = None
     saw: Saw | None = None
     """Who is told what passes see, if anybody is."""
+    fleet: Fleet | None = None
 
 
 def _common(
@@ -133,6 +135,7 @@ def _common(
         MlflowRegistry(settings.tracking.access, time.monotonic, look=settings.tracking.poll),
         wiring.traffic(settings, roots(api)),
         CronCalendar(),
+        fleet=StoreFleet(wiring.store(settings), time.monotonic),
     )  # fmt: skip
 
 
@@ -150,7 +153,7 @@ def bind(settings: Settings, common: Common, metrics: Metrics, between: Between)
         vetting = vouching.vetting(own, repository, forge)
         ports = Ports(
             common.store, repository, forge, common.jobs, common.servers, vetting, common.data, common.registry,
-            common.traffic, common.calendar,
+            common.traffic, common.calendar, common.fleet,
         )  # fmt: skip
         parts = between(Parts(ports, common.statuses, common.said))
         reconciler = Reconciler(parts.ports, time.time, remembered=remembered, limits=wiring.limits(own))

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from adapters.git_environment import check_url
 from adapters.tracking_access import TOKEN_FILE
 from controller import binding_rules
+from controller.device_settings import DeviceSettings
 from controller.setting_tables import (
     AlertSettings,
     BindingSettings,
@@ -39,6 +40,7 @@ FILE_NAME = "trunkline.toml"
 _PREFIX = "TRUNKLINE_"
 _TABLES = {
     "kubernetes", "forge", "provenance", "bindings", "signing", "data", "tracking", "monitoring", "alerts", "labelling",
+    "device",
 }  # fmt: skip
 """What is no single value, so that no variable can give it."""
 
@@ -78,6 +80,8 @@ class Settings(Table):
     """The table ``[alerts]``."""
     labelling: LabellingSettings = Field(default_factory=LabellingSettings)
     """The table ``[labelling]``."""
+    device: DeviceSettings = Field(default_factory=DeviceSettings)
+    """The table ``[device]``."""
     author_name: str = "Trunkline"
     author_email: str = "trunkline@localhost"
     workload_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "workloads"])

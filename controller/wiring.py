@@ -11,6 +11,7 @@ from adapters.calendar import CronCalendar
 from adapters.data_platform import DataPlatform, Platform
 from adapters.data_sources import DataSources
 from adapters.dataset_names import DatasetNames
+from adapters.fleet_store import StoreFleet
 from adapters.jobs_local import LocalJobs
 from adapters.lookouts import PATIENCE
 from adapters.prometheus_api import PrometheusApi
@@ -21,8 +22,11 @@ from adapters.source_git import GitSource
 from adapters.store import Store
 from adapters.traffic_prometheus import PrometheusTraffic
 from adapters.traffic_scrape import Roots, ScrapedTraffic
+from adapters.trunk_git import GitTrunk, TrackedBranch
 from controller import forges, vouching
+from controller.device import DeviceAgent
 from controller.settings import Settings
+from reconcilers.devices import DeviceLoop, DevicePorts
 from reconcilers.limits import Limits
 from reconcilers.loop import Reconciler
 from reconcilers.ports import TrafficSource
@@ -52,7 +56,7 @@ class App:
         return Ports(
             self.store, self.repository, self.forge, self.jobs, self.servers, vetting, self.data, self.registry,
             self.traffic,
-            calendar=CronCalendar(),
+            calendar=CronCalendar(), fleet=StoreFleet(self.store, time.monotonic, poll=self.settings.interval),
         )  # fmt: skip
 
     def reconciler(self) -> Reconciler:
@@ -123,6 +127,26 @@ def traffic(settings: Settings, roots: Roots, folder: Path | None = None) -> Tra
     if given.prometheus_url:
         return PrometheusTraffic(PrometheusApi(given.prometheus_url, given.token_file), poll=given.poll)
     return ScrapedTraffic(roots, poll=given.poll, folder=folder)
+
+
+def device(settings: Settings) -> DeviceAgent:
+    """Put a device together; touches nothing yet but the mirror's folder. Stalled ``NoSettings`` as ``repository``."""
+    if not settings.repository:
+        raise Stalled("NoSettings", "a device follows one repository; name it in its trunkline.toml")
+    branch = TrackedBranch(
+        settings.repository, settings.state / "git", branch=settings.branch, credentials=settings.credentials
+    )
+    kept, local = store(settings), servers(settings)
+    fleet = StoreFleet(kept, time.monotonic)
+    ports = DevicePorts(
+        kept, local, fleet, traffic(settings, _local_roots(local), settings.state / "traffic"), CronCalendar(),
+        vouching.vetting(settings, branch, None),
+    )  # fmt: skip
+    named = settings.device.device
+    return DeviceAgent(
+        named, DeviceLoop(ports, named, time.time), GitTrunk(branch, prefix=settings.prefix), local, fleet.tell,
+        settings.state / "device", time.time, settings.device.tell_again,
+    )  # fmt: skip
 
 
 def _local_roots(server: LocalServers) -> Roots:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from specs.fleet import HaltRecord, WaveRecord
 from specs.placement import Placement
 from specs.registry_facts import Registration
 from specs.serving_facts import Rejected, ServingTarget
@@ -126,6 +127,20 @@ class Register:
     registration: Registration
 
 
+@dataclass(frozen=True)
+class OpenWave:
+    """Let more devices serve a release."""
+
+    record: WaveRecord
+
+
+@dataclass(frozen=True)
+class HaltWaves:
+    """Let no more devices serve a release."""
+
+    record: HaltRecord
+
+
 ForgeAction = Propose | AskToMerge | CloseProposal | DeleteBranch
 """What makes the last look at forge and repository an old one."""
-Action = StartJob | ForgeAction | RollOut | Withdraw | Register
+Action = StartJob | ForgeAction | RollOut | Withdraw | Register | OpenWave | HaltWaves

@@ -10,6 +10,9 @@ from reconcilers.actions import (
     AskToMerge,
     CloseProposal,
     DeleteBranch,
+    ForgeAction,
+    HaltWaves,
+    OpenWave,
     Proposal,
     Propose,
     Register,
@@ -50,6 +53,7 @@ class Applier:
         self._jobs = ports.jobs
         self._servers = ports.servers
         self._registry = ports.registry
+        self._fleet = ports.fleet
 
     def apply(self, source: SourcedSpec, actions: tuple[Action, ...], permit: Permit = _any) -> tuple[Trouble, ...]:
         """Carry out all actions in order; one that fails does not keep the others from their turn."""
@@ -72,6 +76,17 @@ class Applier:
             case Register(registration=registration):
                 if self._registry is not None:
                     self._registry.register(registration)
+            case OpenWave(record=wave):
+                if self._fleet is not None:
+                    self._fleet.open(wave)
+            case HaltWaves(record=halt):
+                if self._fleet is not None:
+                    self._fleet.halt(halt)
+            case Propose() | AskToMerge() | CloseProposal() | DeleteBranch():
+                self._ask(source, action, permit)
+
+    def _ask(self, source: SourcedSpec, action: ForgeAction, permit: Permit) -> None:
+        match action:
             case Propose():
                 self._propose(source, action, permit)
             case AskToMerge():

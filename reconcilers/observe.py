@@ -13,6 +13,7 @@ from reconcilers.observing_data import DataObserver
 from reconcilers.observing_traffic import TrafficObserver
 from reconcilers.progress import reported
 from reconcilers.records import CACHE_SIZE, Records
+from reconcilers.waves import members
 from reconcilers.world import Ports
 from specs.experiment_records import TrackRecord, TuningRecord, track_key, tuning_key
 from specs.facts import ProposalState, PullRequest, PullState, SourcedSpec
@@ -65,6 +66,7 @@ class Observer:
         self._jobs = ports.jobs
         self._servers = ports.servers
         self._registry = ports.registry
+        self._fleet = ports.fleet
 
     def share(self) -> Shared:
         """Look at what all models share. The forge comes first, so that git is never older than it."""
@@ -103,6 +105,7 @@ class Observer:
             leftovers=self._leftovers(proposals, branches, shared.head),
             crowd=shared.crowd,
         )
+        observed = self._devices(key, spec, observed)
         observed = self._data.look(spec, observed)
         observed = self._measurements(key, spec, observed)
         observed = self._mirrors(Context(key, spec, observed, 0.0))
@@ -132,6 +135,17 @@ class Observer:
         files = {digest for pin in pins for digest in pin.exports.values()}
         found = {digest: self._records.get(artifact_key(digest), ArtifactRecord) for digest in files}
         return {digest: record for digest, record in found.items() if record is not None}
+
+    def _devices(self, key: ModelKey, spec: Spec, observed: Observed) -> Observed:
+        """Add devices, and how far the release has come on them, where the model is for any."""
+        serving, release = spec.serving, spec.release
+        if self._fleet is None or serving is None or serving.edge is None or release is None:
+            return observed
+        file = release.exports.get(serving.export)
+        if file is None:
+            return observed
+        devices = members(self._fleet.devices(), serving.edge)
+        return replace(observed, devices=devices, waves=self._fleet.waves(serving_name(*key), release.version, file))
 
     def _tuning(self, key: ModelKey, spec: Spec) -> TuningRecord | None:
         digest = tuning_digest(key, spec)

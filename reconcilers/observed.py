@@ -11,6 +11,7 @@ from specs.data import Source
 from specs.data_records import DifferenceRecord, ImportRecord, ValidationRecord
 from specs.experiment_records import TrackRecord, TuningRecord
 from specs.facts import JobState, ProposalState, SourcedSpec
+from specs.fleet import DeviceReport, Waves
 from specs.profile_records import ProfileRecord
 from specs.records import (
     ArtifactRecord,
@@ -154,6 +155,10 @@ class Observed:
     """Likewise: what it said about the live gate, whose message names the release that it is about: ``v7 passed …``."""
     schedule_due: float | None = None
     """When ``spec.triggers.schedule`` was due last, Unix time; None where there is none."""
+    devices: tuple[DeviceReport, ...] | None = None
+    """Those that serve this model or shall, by name; None where nobody looks after devices."""
+    waves: Waves = field(default_factory=Waves)
+    """How far the release has come on them."""
     proposals: tuple[ProposalState, ...] = ()
     """Ours, for this model, in all states, oldest first."""
     branches: Mapping[str, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from reconcilers.observed import Observed
 from reconcilers.promotion import INTENT as PROMOTE
 from reconcilers.promotion import plan_promotion
 from reconcilers.proposals import rejected_branches, stale
-from reconcilers.rollback import over, plan_rollback
+from reconcilers.rollback import over, plan_recall, plan_rollback
 from reconcilers.rollout import plan_behind, plan_rollout
 from reconcilers.steps import plan_evaluation, plan_exports, plan_gates, plan_training
 from reconcilers.tracking import plan_tracking
@@ -27,6 +27,7 @@ from reconcilers.triggers import plan_triggers
 from reconcilers.tuning import plan_tuning
 from reconcilers.vetting import told as origin
 from reconcilers.watching import plan_watching
+from reconcilers.waves import plan_fleet
 from specs.modelspec import ModelKey, Spec
 from specs.status import ConditionType as Type
 from specs.status import Reason
@@ -80,9 +81,11 @@ def plan(key: ModelKey, spec: Spec, observed: Observed, now: float) -> Plan:
     verified = Step(Type.SOURCE_VERIFIED, Verdict.DONE, Reason.IN_GIT, origin(observed.source))
     gate = judge(ctx)
     rollout = plan_rollout(ctx, gate)
-    rollback = plan_rollback(ctx, rollout, gate)
-    rollout = replace(rollout, actions=(*rollout.actions, *over(ctx, rollout)))
-    told = (step for step in (plan_live_gate(ctx, gate), plan_behind(rollout)) if step is not None)
+    fleet = plan_fleet(ctx)
+    rollback, recall = plan_rollback(ctx, rollout, gate), plan_recall(ctx, fleet)
+    rollout = replace(rollout, actions=(*rollout.actions, *over(ctx, rollout, recalled=recall is not None)))
+    rollback = rollback or recall
+    told = (step for step in (plan_live_gate(ctx, gate), plan_behind(rollout), fleet) if step is not None)
     steps = (verified, rollout, *told)
     line = run_line(ctx)
     if rollback is None:

@@ -13,6 +13,7 @@ from typing import Protocol
 from specs.data import Source as DataSource
 from specs.errors import Problem
 from specs.facts import Arrival, Check, Commit, JobState, PullRequest, Signature, SourcedSpec
+from specs.fleet import DeviceReport, HaltRecord, WaveRecord, Waves
 from specs.modelspec import ModelKey
 from specs.monitoring import OnData
 from specs.placement import Placement
@@ -197,6 +198,22 @@ class TrafficSource(Protocol):
 
     def look(self, asked: Watch) -> Watched | None:
         """Give what is known now; None until a first look ended. Being asked is what keeps a model watched."""
+
+
+class Fleet(Protocol):
+    """Devices, and the waves by which releases reach them."""
+
+    def devices(self) -> Sequence[DeviceReport]:
+        """Give what devices said last, by name. From a look that is seldom older than a minute."""
+
+    def waves(self, model: str, version: int, file: str) -> Waves:
+        """Give how far a release has come; ``model`` is the name at the server."""
+
+    def open(self, record: WaveRecord) -> None:
+        """Open a wave; no-op where it is open."""
+
+    def halt(self, record: HaltRecord) -> None:
+        """Open no further wave; no-op where that was said before."""
 
 
 class Calendar(Protocol):

@@ -28,10 +28,20 @@ def plan_rollback(ctx: Context, rollout: Step, gate: LiveGate | None = None) -> 
     return plan_proposal(ctx, draft(ctx, release, release.previous, state.failure if state else ""))
 
 
-def over(ctx: Context, rollout: Step) -> tuple[Action, ...]:
-    """Close rollbacks that nothing asks for any more."""
+def plan_recall(ctx: Context, fleet: Step | None) -> Step | None:
+    """Propose the release before, after too many devices failed; None where they did not, or there is none."""
     release = ctx.spec.release
-    if release is None or rollout.verdict in (Verdict.DONE, Verdict.REST):
+    if fleet is None or fleet.reason is not Reason.FLEET_HALTED or release is None or release.previous is None:
+        return None
+    if any(denied.run == release.previous.run for denied in release.deny or ()):
+        return None
+    return plan_proposal(ctx, draft(ctx, release, release.previous, fleet.message))
+
+
+def over(ctx: Context, rollout: Step, *, recalled: bool = False) -> tuple[Action, ...]:
+    """Close rollbacks that nothing asks for any more; ``recalled``: devices ask for one."""
+    release = ctx.spec.release
+    if release is None or (rollout.verdict in (Verdict.DONE, Verdict.REST) and not recalled):
         return stale(ctx, INTENT, reason="Obsolete", sentence="The release serves, or is gone.")
     # Not over while a server that started again tries again: nobody should be asked twice.
     return stale(ctx, INTENT, reason="Obsolete", sentence="The release is another one by now.", subject=release.run)

@@ -7,7 +7,7 @@ from reconcilers.context import Context, Step, Verdict
 from reconcilers.live_gate import LiveGate, Outcome
 from reconcilers.proposals import asked
 from reconcilers.rollback import INTENT
-from reconcilers.targets import fallback_of, release_fault, serves, target_of, under_way
+from reconcilers.targets import fallback_of, on_devices, release_fault, serves, target_of, under_way
 from specs.names import serving_name
 from specs.release import Release
 from specs.serving_facts import Rejected, ServingState, ServingTarget
@@ -27,6 +27,9 @@ def plan_rollout(ctx: Context, gate: LiveGate | None = None) -> Step:
     fault = release_fault(ctx, release, serving)
     if fault is not None:
         return Step(Type.SERVING, Verdict.STOP, Reason.RELEASE_UNKNOWN, fault)
+    if on_devices(serving):
+        text = f"devices serve v{release.version}, and nothing does here"
+        return Step(Type.SERVING, Verdict.DONE, Reason.ON_DEVICES, text, withdraw)
     target = target_of(name, release, ctx.spec)
     if state is not None and gate is not None and gate.outcome is Outcome.FAILED:
         given_up = _given_up(ctx, state, target, gate)

@@ -45,6 +45,11 @@ def target_of(name: str, release: Pin, spec: Spec, *, standby: float | None = No
     return ServingTarget(name, release.version, release.run, release.weights, file, shape, options)
 
 
+def on_devices(serving: Serving) -> bool:
+    """Whether devices alone serve: those of ``edge``, unless replicas are asked for beside them."""
+    return serving.edge is not None and not serving.replicas
+
+
 def serves(state: ServingState, target: ServingTarget) -> bool:
     """Whether exactly this serves, in the shape and with the options that are asked for."""
     same = state.ready and (state.file, state.version) == (target.file, target.version)
@@ -79,6 +84,8 @@ def wanted(ctx: Context) -> ServingTarget | None:
     """Give what must serve now; None where nothing must, or nothing can."""
     release, serving = ctx.spec.release, ctx.spec.serving
     if release is None or serving is None or release_fault(ctx, release, serving) is not None:
+        return None
+    if on_devices(serving):
         return None
     return target_of(serving_name(*ctx.key), release, ctx.spec)
 

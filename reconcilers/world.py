@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from reconcilers.ports import (
     Calendar,
     DataSources,
+    Fleet,
     Forge,
     Jobs,
     ModelRegistry,
@@ -37,3 +38,5 @@ class Ports:
     """Where live traffic is counted; None where nobody looks."""
     calendar: Calendar | None = None
     """Who knows when a schedule is due; None where nobody does."""
+    fleet: Fleet | None = None
+    """Who knows devices; None where nobody looks after any."""

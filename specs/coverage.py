@@ -21,7 +21,7 @@ _UNREADABLE = "what a model of this task finds cannot be read by the server yet,
 
 _FIELDS = (
     "training.backend",
-    "exports[].buildOn", "serving.backend", "serving.strategy.canary", "serving.gateway", "serving.edge",
+    "exports[].buildOn", "serving.backend", "serving.strategy.canary", "serving.gateway",
 )  # fmt: skip
 """Fields in YAML names; ``[]`` is every item of a list."""
 

@@ -96,6 +96,8 @@ class Edge(Section):
     """Labels that a device must have; every device where none are given."""
     max_failures: Annotated[int, Field(ge=0)] | None = None
     """More devices of the waves so far that failed halt the rollout; 0 where it is not given."""
+    max_silent: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Per cent of a wave's devices that hold nobody up although they do not serve it yet; 10 where it is not given."""
 
     @model_validator(mode="after")
     def _growing(self) -> Self:

@@ -29,6 +29,7 @@ class ConditionType(StrEnum):
     MONITORED = "Monitored"
     TRIGGERED = "Triggered"
     LIVE_GATE = "LiveGate"
+    FLEET = "Fleet"
     GIT_BEHIND = "GitBehind"
     """There only while true: another release serves than git says, since that one failed."""
 
@@ -121,6 +122,12 @@ class Reason(StrEnum):
     RELEASE_UNKNOWN = "ReleaseUnknown"
     ROLLOUT_FAILED = "RolloutFailed"
     FALLBACK = "FallbackToPrevious"
+    ON_DEVICES = "ServedOnDevices"
+    NO_DEVICES = "NoDevices"
+    WAVE_OPEN = "WaveOpen"
+    WAVE_SOAKING = "WaveSoaking"
+    FLEET_HALTED = "FleetHalted"
+    FLEET_SERVING = "FleetServing"
 
 
 class _Camel(BaseModel):

@@ -47,6 +47,7 @@ from tests.support.data_stages import BARE, dvc, elsewhere, following, md5, newe
 from tests.support.searches import TUNING, searching, tuned
 from tests.support.trials import live, on_trial
 from tests.support.watched import ON_ERRORS, asking, firing, unwatched, watched
+from tests.support.waves import fleet, on_devices, opened
 
 
 def _export_changed() -> Stage:
@@ -142,6 +143,12 @@ def _asking_for_data(**triggers: Any) -> Stage:
     return stage.but(newer=newer())
 
 
+def _reached(reach: int, *, serving: int = 2, failed: int = 0, since: float = NOW - 7200) -> Stage:
+    stage = on_devices()
+    devices = fleet(stage, serving=serving - failed, failed=failed, since=since)
+    return stage.but(devices=devices, waves=opened(stage, [reach]))
+
+
 def _data(reason: Reason) -> Stage:
     return Stage(spec(), observed(train=DatasetFact(digest("x"), reason=reason, message="x")), Lab())
 
@@ -217,6 +224,16 @@ TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list
      ConditionType.LIVE_GATE, Verdict.STOP, Reason.LIVE_GATE_FAILED, ["RollOut", "Propose"]),
     ("fallen back: git is behind", lambda: on_trial(live(errors=0.3)), ConditionType.GIT_BEHIND, Verdict.DONE,
      Reason.FALLBACK, ["RollOut", "Propose"]),
+    ("for devices alone: nothing here", on_devices, ConditionType.SERVING, Verdict.DONE, Reason.ON_DEVICES, []),
+    ("no devices: rest", on_devices, ConditionType.FLEET, Verdict.REST, Reason.NO_DEVICES, []),
+    ("devices wait: open a wave", lambda: on_devices().but(devices=fleet(on_devices())), ConditionType.FLEET,
+     Verdict.WAIT, Reason.WAVE_OPEN, ["OpenWave"]),
+    ("a wave soaks: wait", lambda: _reached(2, since=NOW - 60), ConditionType.FLEET, Verdict.WAIT,
+     Reason.WAVE_SOAKING, []),
+    ("devices failed: halt, propose rollback", lambda: _reached(2, failed=1), ConditionType.FLEET, Verdict.STOP,
+     Reason.FLEET_HALTED, ["HaltWaves", "Propose"]),
+    ("all devices serve: nothing", lambda: _reached(20, serving=20), ConditionType.FLEET, Verdict.DONE,
+     Reason.FLEET_SERVING, []),
     ("serving not asked for", lambda: settled(serving=None), ConditionType.SERVING, Verdict.REST,
      Reason.NO_SERVING, []),
     ("nothing released yet", lambda: FRESH, ConditionType.SERVING, Verdict.REST, Reason.NOT_RELEASED,

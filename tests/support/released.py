@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from adapters.fleet_store import StoreFleet
 from adapters.forge_local import LocalForge
 from adapters.repository import Repository
 from adapters.source_git import GitSource
@@ -114,6 +115,7 @@ class Released(Repo):
         self.person = Person(folder, self.store)
         self.servers = FakeServers(Wire())
         self.traffic: FakeTraffic | None = None
+        self.fleet: StoreFleet | None = None
         self.repository = Repository(str(self.path), folder / "loop")
         self.status = ModelStatus()
 
@@ -121,8 +123,9 @@ class Released(Repo):
         """Let the loop look until nothing is left to do."""
         forge = LocalForge(self.path, clock=lambda: self.now)
         ports = Ports(
-            self.store, self.repository, forge, PromptJobs(self.store), self.servers, traffic=self.traffic
-        )
+            self.store, self.repository, forge, PromptJobs(self.store), self.servers, traffic=self.traffic,
+            fleet=self.fleet,
+        )  # fmt: skip
         loop, source = Reconciler(ports, lambda: self.now), GitSource(self.repository)
         for _ in range(30):
             self.now += 1
