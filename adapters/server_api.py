@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import httpx
 
 from specs.errors import Transient
-from specs.serving_facts import ServingTarget
+from specs.serving_facts import CanaryState, ServingTarget, Share
 
 _NOT_NOW = frozenset({408, 409, 425, 429})
 _IDENTITY = ("version", "file", "run", "weights")
@@ -40,8 +42,10 @@ class ServerApi:
         raise unavailable(f"answers {url}/trunkline/models with nonsense (HTTP {answer.status_code})")
 
     def load(self, url: str, target: ServingTarget) -> str:
-        """Ask for a target and wait until it serves; gives why it cannot, empty where it does."""
-        parameters = {field: getattr(target, field) for field in _IDENTITY} | {"options": target.options.plain()}
+        """Ask for a target and wait until it serves, alone or beside another; gives why not, empty where it does."""
+        parameters: dict[str, Any] = {field: getattr(target, field) for field in _IDENTITY}
+        parameters |= {"options": target.options.plain()}
+        parameters |= {"share": asdict(target.share)} if target.share is not None else {}
         place = f"{url}/v2/repository/models/{target.name}/load"
         answer = self._ask("POST", place, {"parameters": parameters}, timeout=self._load_timeout)
         if answer.status_code in _NOT_NOW or answer.is_server_error:
@@ -62,10 +66,34 @@ class ServerApi:
             raise unavailable(f"does not answer at {url} ({type(error).__name__})") from error
 
 
-def serves(entry: dict[str, Any], target: ServingTarget) -> bool:
-    """Whether a model's entry says that exactly this target is ready; one that knows no options takes none."""
-    same = all(entry.get(field) == getattr(target, field) for field in _IDENTITY)
-    return bool(entry.get("ready")) and same and entry.get("options") in (None, target.options.digest)
+def serves(entry: Mapping[str, Any], target: ServingTarget) -> bool:
+    """Whether a model's entry says that exactly this is ready: the target alone, or beside another with its share.
+
+    What serves already is not beside itself, so for that a share has no meaning. A server that knows no options takes
+    none.
+    """
+    if entry.get("options") not in (None, target.options.digest):
+        return False
+    canary = canary_of(entry)
+    if canary is None:
+        return bool(entry.get("ready")) and _is(entry, target)
+    return canary.ready and canary.share == target.share and _is(entry["canary"], target)
+
+
+def canary_of(entry: Mapping[str, Any]) -> CanaryState | None:
+    """Give what an entry says about the version beside what serves, None where there is none."""
+    with suppress(ValueError, LookupError, TypeError, AttributeError):
+        told = entry["canary"]
+        share = Share(*(int(told["share"].get(field, 0)) for field in ("step", "weight", "mirror")))
+        return CanaryState(
+            int(told["version"]), str(told["file"]), share, bool(told["ready"]), float(told["since"] or 0),
+            str(told.get("self_test") or ""),
+        )  # fmt: skip
+    return None
+
+
+def _is(entry: Mapping[str, Any], target: ServingTarget) -> bool:
+    return all(entry.get(field) == getattr(target, field) for field in _IDENTITY)
 
 
 def unavailable(what: str) -> Transient:

@@ -5,7 +5,7 @@
     <state>/server/lock             held by the server while it lives; holds its group's number
                   /address.json     {"url", "pid"}, written by the server when it answers
                   /port             the port it had before; it gets the same one again
-                  /models/<name>    what each model was asked for last, see _Note
+                  /models/<name>    what each model was asked for last, see server_notes
                   /log.txt, exit    what it said, and how it ended
 """
 
@@ -16,14 +16,15 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from adapters import processes
 from adapters.logs import last_words
-from adapters.server_api import ServerApi, serves, unavailable
+from adapters.server_api import ServerApi, canary_of, serves, unavailable
+from adapters.server_notes import Note
 from specs.errors import Transient
 from specs.serving_facts import Rejected, ServingState, ServingTarget
 
@@ -79,14 +80,17 @@ class LocalServers:
     def roll_out(self, target: ServingTarget, rejected: Rejected | None = None) -> ServingState:
         """Load a target, and wait until it serves or has failed; what served before goes on until it does.
 
-        No-op where the target serves already. A target that kills the server twice while it loads has failed. What is
-        ``rejected`` is remembered until another target is asked for.
+        With a share it is loaded beside what serves, or takes another share where it is there. No-op where all is as
+        asked for already. A target that kills the server twice while it loads has failed. What is ``rejected`` is
+        remembered until another target is asked for.
         """
         with processes.disk_trouble_is_transient(self._folder):
-            known = _Note.read(self._models / processes.checked_name(target.name))
+            known = Note.read(self._models / processes.checked_name(target.name))
             note = known.about(target, rejected)
             url = self.ensure()
             now = self._api.models(url).get(target.name, {})
+            if target.share is not None and now and "canary" not in now:
+                raise unavailable("is an older one that knows no canaries: end it by trunkline down, a new one starts")
             if serves(now, target) and note.rejected == known.rejected:
                 return self._serving(url, target.name, now)
             note.write()  # before the effect: from here on a dead server is started again, whoever looks
@@ -185,7 +189,7 @@ class LocalServers:
         self._api.check_alive(url)
         return url
 
-    def _load(self, url: str, target: ServingTarget, note: _Note) -> str:
+    def _load(self, url: str, target: ServingTarget, note: Note) -> str:
         """Ask for a target and wait; gives why it failed, empty where it serves."""
         try:
             failure = self._api.load(url, target)
@@ -216,7 +220,7 @@ class LocalServers:
 
     def _state(self, url: str, name: str) -> ServingState | None:
         entry = self._api.models(url).get(name) if url else None
-        note = _Note.read(self._models / name)
+        note = Note.read(self._models / name)
         if entry is None and not note.failure and note.rejected is None:
             return None
         return self._serving(url, name, entry or {})
@@ -225,55 +229,15 @@ class LocalServers:
         state = ServingState(
             name, bool(entry.get("ready")), entry.get("version"), entry.get("file"), f"{url}/v2/models/{name}",
             entry.get("failed_file"), str(entry.get("failure") or ""), options=entry.get("options"),
-            self_test=str(entry.get("self_test") or ""),
+            self_test=str(entry.get("self_test") or ""), canary=canary_of(entry),
         )  # fmt: skip
-        note = _Note.read(self._models / name)
+        note = Note.read(self._models / name)
         state = replace(state, rejected=note.rejected)
         return replace(state, failed_file=note.file, failure=note.failure) if note.failure else state
 
     def _silent(self, what: str) -> Transient:
         said = last_words(self._folder / "log.txt", processes.child_environment(self._environment), limit=300)
         return unavailable(f"{what}; its last words: {said}" if said else what)
-
-
-@dataclass(frozen=True)
-class _Note:
-    """What must be remembered about a model beside the server."""
-
-    path: Path
-    file: str = ""
-    version: int = 0
-    """The last target."""
-    deaths: int = 0
-    """How often the server died of that file."""
-    rejected: Rejected | None = None
-    """What that target replaced for good."""
-
-    @classmethod
-    def read(cls, path: Path) -> _Note:
-        """Read a note, empty where there is none."""
-        with suppress(ValueError, LookupError, TypeError):
-            known = json.loads(processes.read_text(path))
-            given = known.get("rejected")
-            rejected = Rejected(str(given["file"]), str(given["failure"])) if given else None
-            return cls(path, str(known["file"]), int(known.get("version", 0)), int(known["deaths"]), rejected)
-        return cls(path)
-
-    def about(self, target: ServingTarget, rejected: Rejected | None) -> _Note:
-        """Give the note that goes with a target: what was known stays as far as it is about that."""
-        same = (self.file, self.version) == (target.file, target.version)
-        deaths = self.deaths if self.file == target.file else 0
-        known = self.rejected if same else None  # the first verdict stays
-        return _Note(self.path, target.file, target.version, deaths, known or rejected)
-
-    def write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        processes.write_text(self.path, json.dumps({n: v for n, v in asdict(self).items() if n != "path"}))
-
-    @property
-    def failure(self) -> str:
-        """Why the file will not be tried again; empty where it may be. Once may be chance, twice is not."""
-        return f"the server died {self.deaths} times while it loaded this file" if self.deaths > 1 else ""
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -179,7 +179,7 @@ def test_a_server_outlives_its_agent(bench: Bench) -> None:
     """After SIGKILL of the agent the same process serves on, and the next agent adopts it."""
     code = (
         "import os, sys; from pathlib import Path; from adapters.servers_local import LocalServers\n"
-        "from specs.facts import ServingTarget\n"
+        "from specs.serving_facts import ServingTarget\n"
         "state, file, *command = sys.argv[1:]\n"
         "servers = LocalServers(Path(state), 'file:///store', command=command, environment={'BENCH': state})\n"
         "servers.roll_out(ServingTarget('digits', 1, 'r', 'w', file)); os.kill(os.getpid(), 9)"
@@ -405,9 +405,9 @@ def test_agents_at_once_start_one_server(bench: Bench) -> None:
 
 def test_no_secret_reaches_the_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server sees the allowed variables only."""
-    monkeypatch.setenv("FORGE_TOKEN", "canary")
+    monkeypatch.setenv("FORGE_TOKEN", "hush-4711")
     url = bench.agent().ensure()
-    assert "canary" not in httpx.get(f"{url}/environment").text
+    assert "hush-4711" not in httpx.get(f"{url}/environment").text
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A b"], ids=repr)

@@ -61,11 +61,17 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(1)
         if kind.startswith("bad"):
             failure = {"failed_file": wanted["file"], "failure": "self-test failed"}
-            known = models.get(name, {"version": None, "file": None, "ready": False})
+            known = models.get(name, {"version": None, "file": None, "ready": False, "canary": None})
             self._keep(models | {name: known | failure})
             return self._answer(422, {"error": "self-test failed", "reason": "SelfTestFailed"})
-        options = {"options": _digest(wanted["options"])}
-        self._keep(models | {name: wanted | options | {"ready": True, "failed_file": None, "failure": ""}})
+        share, options = wanted.pop("share", None), {"options": _digest(wanted.pop("options"))}
+        well = options | {"ready": True, "failed_file": None, "failure": "", "canary": None}
+        known = models.get(name, {})
+        if share is None or not known.get("ready") or known["file"] == wanted["file"]:
+            entry = wanted | well
+        else:
+            entry = known | well | {"canary": wanted | {"share": share, "ready": True, "since": time.time()}}
+        self._keep(models | {name: entry})
         return self._answer(200, {})
 
     def _models(self) -> dict[str, Any]:

@@ -75,6 +75,34 @@ def test_failed_load_keeps_the_old_one(server: ServerProcess) -> None:
     assert (entry["failed_file"], entry["failure"], entry["version"]) == (None, "", 2)
 
 
+def test_what_served_before_comes_back_without_a_store_and_where_the_last_one_is_damaged(server: ServerProcess) -> None:
+    """Two slots on disk: a release whose file went bad there is told as failed, and the one before it answers."""
+    server.start()
+    old, new = publish(server, 1), publish(server, 2)
+    server.load("digits", old.target(1))
+    server.load("digits", new.target(2))
+    server.end(signal.SIGKILL)
+    server.store_path.rename(server.store_path.with_name("away"))
+    server.store_path.symlink_to(server.store_path)  # whoever looks there gets an error, not nothing
+    cached = server.state / "cache" / hex_of(new.file)
+    cached.chmod(0o644)
+    cached.write_bytes(b"flash memory wears out")
+    server.start()
+    assert serving(server) == hex_of(old.file)[:12]
+    entry = server.models()["digits"]
+    assert (entry["version"], entry["ready"]) == (1, True)
+    assert entry["failure"]
+    assert server.load("digits", old.target(1)).status_code == 200, "it is there already"
+
+    server.store_path.unlink()
+    server.store_path.with_name("away").rename(server.store_path)
+    assert server.load("digits", new.target(2)).status_code == 200
+    server.store_path.rename(server.store_path.with_name("away"))
+    server.store_path.symlink_to(server.store_path)  # whoever looks there gets an error, not nothing
+    assert server.load("digits", old.target(1)).status_code == 200, "going back needs no network"
+    assert serving(server) == hex_of(old.file)[:12]
+
+
 @pytest.mark.parametrize("place", ["store", "cache"])
 def test_trouble_of_the_moment_is_no_verdict(server: ServerProcess, place: str) -> None:
     """While store or disk are in trouble a load gets 503 and the file is not held to have failed."""

@@ -22,6 +22,7 @@ from specs.errors import TrunklineError
 from specs.signatures import TRUSTED_VARIABLE, TrustedKey, decode_keys
 from workloads.serve.app import Settings, serve
 from workloads.serve.limits import Limits
+from workloads.serve.sharing import SHARE_VARIABLE
 from workloads.serve.startup import HOPELESS_EXIT, TARGET_VARIABLE, Hopeless, Wanted
 from workloads.serve.trust import Trust
 
@@ -79,7 +80,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         options.state, cache, options.host, options.port, limits, wanted=options.target,
         trust=Trust(options.trusted_keys), drain_delay=options.drain_delay, watch=options.watch,
-        keep=options.keep,
+        keep=options.keep, share_file=options.share_file,
     )  # fmt: skip
 
 
@@ -126,6 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     option("--port", default=8000, type=int, help="0 takes any free one; address.json tells (default: %(default)s)")
     told = os.environ.get(TARGET_VARIABLE)
     option("--target", default=told, type=_wanted, metavar="JSON", help=f"serve only this (default: {TARGET_VARIABLE})")
+    option(
+        "--share-file", default=os.environ.get(SHARE_VARIABLE), type=Path, metavar="FILE",
+        help=f"tells the share of the target's canary (default: {SHARE_VARIABLE})",
+    )  # fmt: skip
     option(
         "--trusted-keys", default=os.environ.get(TRUSTED_VARIABLE, ""), type=_keys, metavar="JSON",
         help=f"load only what one of these signed (default: {TRUSTED_VARIABLE})",

@@ -54,6 +54,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     wanted: Wanted | None = None
     """All that it serves, from start to end; without it, what it served last and whatever it is asked for."""
+    share_file: Path | None = None
+    """Where the share of ``wanted``'s canary is told."""
     trust: Trust = field(default_factory=Trust)
     watch: bool = True
     """Whether pictures and what is found in them are counted, and remembered until the truth is told."""
@@ -81,7 +83,7 @@ class Server:
         intake = Intake(limits)
         cache = Cache(settings.cache, store)
         self.repository = Repository(
-            store, cache, self._state, limits, metrics, self._loaders, trust=settings.trust
+            store, cache, self._state, limits, metrics, self._loaders, trust=settings.trust, watching=watching
         )
         fixed = settings.wanted is not None
         self._protocol = Protocol(self.repository, intake, metrics, watching, _version(), fixed=fixed)
@@ -106,6 +108,7 @@ class Server:
             lingering_time=LINGER, shutdown_timeout=DRAIN,
         )  # fmt: skip
         self.url = ""
+        self._following: asyncio.Task[None] | None = None
 
     def _make_keeper(self, store: ServerStore, metrics: Metrics) -> Keeper:
         replica = f"{socket.gethostname()}:{self._settings.state.absolute()}"
@@ -126,10 +129,14 @@ class Server:
         await web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024).start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        if self._settings.wanted is None:
+        wanted = self._settings.wanted
+        if wanted is None:
             await self.repository.restore()
         else:
-            await serve_only(self._settings.wanted, self._state, self.repository, self._explain)
+            beside = wanted.beside(self._settings.share_file)
+            await serve_only(wanted, beside, self._state, self.repository, self._explain)
+            if beside is not None:
+                self._following = asyncio.create_task(beside.follow(self.repository))
         self._state.announce(self.url)
         self._explain("")
 
@@ -148,6 +155,8 @@ class Server:
     async def stop(self) -> None:
         """Stop accepting, answer what is in flight (at most twice DRAIN seconds), and let go of everything."""
         self._explain("the server stops")
+        if self._following is not None:
+            self._following.cancel()
         await self._runner.cleanup()
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.close)

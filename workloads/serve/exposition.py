@@ -1,11 +1,11 @@
-"""What Prometheus sees. Labels are bounded: models that were loaded, their last two versions, a few outcomes."""
+"""What Prometheus sees. Labels are bounded: models that were loaded, two or three versions of each, a few outcomes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -17,7 +17,10 @@ from workloads.serve.state import Target
 
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
 _VERSIONS = 2
-"""Versions of a model that keep their own series: what serves, and what served before."""
+"""Versions of a model that keep their own series: what serves, and what served before; a canary comes on top."""
+
+SHARES = ("weight", "mirror")
+"""Names of a canary's shares."""
 
 
 class Tally:
@@ -50,6 +53,15 @@ class Metrics:
             "trunkline_model_info", "What serves; always 1.", ["model", "version", "file", "run"], registry=registry
         )
         self._loads = Counter("trunkline_loads", "Loads by how they ended.", ["model", "result"], registry=registry)
+        self._share = Gauge(
+            "trunkline_canary_percent", "Requests that a canary answers, or gets a copy of.",
+            ["model", "version", "share"], registry=registry,
+        )  # fmt: skip
+        self._dropped = Counter(
+            "trunkline_mirror_dropped", "Copies of requests that a canary did not get, since the server had no time.",
+            ["model"], registry=registry,
+        )  # fmt: skip
+        self._canaries: dict[str, str] = {}
         self._shown: dict[str, tuple[str, ...]] = {}
         self._order: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
 
@@ -100,9 +112,39 @@ class Metrics:
         self._show_version(model, str(target.version), target.file, observer)
         observer.series.loaded = since
 
+    def beside(self, model: str, target: Target, observer: ModelObserver, *, since: float) -> None:
+        """Show a canary beside what serves, and when it was loaded (Unix time); ``share`` says the rest."""
+        self._canaries[model] = str(target.version)
+        self._show_version(model, str(target.version), target.file, observer)
+        observer.series.loaded = since
+        self._dropped.labels(model)
+
+    def share(self, model: str, target: Target, shares: Mapping[str, int]) -> None:
+        """Show a canary's shares in per cent, by their names."""
+        for kind, percent in shares.items():
+            self._share.labels(model, str(target.version), kind).set(percent)
+
+    def dropped(self, model: str) -> None:
+        """Count a copy that was dropped."""
+        self._dropped.labels(model).inc()
+
+    def alone(self, model: str, target: Target) -> None:
+        """Show no canary any more; unless it is ``target``, which serves, its series go."""
+        version = self._canaries.pop(model, None)
+        if version is None:
+            return
+        for kind in SHARES:
+            with suppress(KeyError):
+                self._share.remove(model, version, kind)
+        if version != str(target.version):
+            self._order[model].pop(version, None)
+            self._versions.pop((model, version), None)
+
     def withdraw(self, model: str) -> None:
         """Drop all series of a model."""
         self._hide_info(model)
+        with suppress(KeyError):
+            self._dropped.remove(model)
         for version in self._order.pop(model, ()):
             del self._versions[model, version]
         with suppress(KeyError):
@@ -122,7 +164,7 @@ class Metrics:
         order = self._order[model]
         order[version] = None
         order.move_to_end(version)
-        while len(order) > _VERSIONS:
+        while len(order) > _VERSIONS + (model in self._canaries):
             del self._versions[model, order.popitem(last=False)[0]]
 
     def _hide_info(self, model: str) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from concurrent.futures import Executor
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from workloads.serve import images, results
 from workloads.serve.answers import Refusal, json_answer
 from workloads.serve.engine import EngineFailure
 from workloads.serve.exposition import Metrics
+from workloads.serve.fallback import answered_instead
 from workloads.serve.keeping import Keeper, Offered
 from workloads.serve.limits import SOON, Intake, Limits
 from workloads.serve.protocol import FILE_HEADER, REQUEST_HEADER
@@ -49,16 +51,20 @@ class Predictions:
             async with self._intake.body(request) as body:
                 served = await self._repository.answering(name)
                 tally.series = served.observer.series
-                with served.lease():
-                    picture = images.picture_in(body, request.headers.get("Content-Type", ""))
-                    size, tensor = await self._prepare(served, picture)
-                    outputs = await self._infer(served, tensor)
-            read = partial(results.read, served.artifact, outputs, size, confidence)
-            told, found = await asyncio.get_running_loop().run_in_executor(self._executor, read)
+                picture = images.picture_in(body, request.headers.get("Content-Type", ""))
+                answered = partial(self._answered, picture=picture, confidence=confidence)
+                try:
+                    size, tensor, told, found = await answered(served)
+                except (EngineFailure, Refusal) as error:
+                    served, (size, tensor, told, found) = await answered_instead(
+                        self._repository, name, served, error, tally, answered
+                    )  # fmt: skip
             self._watching.answered(name, served, named, rows=tensor, found=found, size=size)
             if self._keeper is not None and served.options.labelling is not None:
                 about = (served.target, served.artifact, served.options.labelling)
                 self._keeper.offer(Offered(name, *about, named, picture, size, tensor, found))
+            if served.copies is not None:
+                served.copies.offer(tensor, picture, size)
             answer = {
                 "model": name, "version": served.target.version, "file": served.file, "task": served.artifact.task,
                 "request": named, "image": {"height": size[0], "width": size[1]}, "results": told,
@@ -66,6 +72,18 @@ class Predictions:
             version = str(served.target.version)
             headers = {FILE_HEADER: served.file, "Trunkline-Version": version, REQUEST_HEADER: named}
             return json_answer(answer, headers=headers)
+
+    async def _answered(
+        self, served: Served, *, picture: bytes, confidence: float
+    ) -> tuple[tuple[int, int], Array, list[dict[str, Any]], results.Findings]:
+        """Give the picture's (height, width), the model's input, what the client is told, and what was found."""
+        with served.lease():
+            size, tensor = await self._prepare(served, picture)
+            inputs = {served.engine.inputs[0].name: tensor}
+            outputs = await served.batcher.submit(inputs, served.engine.check(inputs, None))
+        read = partial(results.read, served.artifact, outputs, size, confidence)
+        told, found = await asyncio.get_running_loop().run_in_executor(self._executor, read)
+        return size, tensor, told, found
 
     async def _prepare(self, served: Served, picture: bytes) -> tuple[tuple[int, int], Array]:
         """Give the picture's (height, width) and the model's input."""
@@ -80,14 +98,6 @@ class Predictions:
         finally:
             self._decoding -= 1
             served.observer.series.stages["decode"].add(time.perf_counter() - started)
-
-    async def _infer(self, served: Served, tensor: Array) -> dict[str, Array]:
-        inputs = {served.engine.inputs[0].name: tensor}
-        rows = served.engine.check(inputs, None)
-        try:
-            return await served.batcher.submit(inputs, rows)
-        except EngineFailure as error:
-            raise Refusal(500, f"the model failed: {error}") from error
 
 
 def _confidence(text: str | None) -> float:

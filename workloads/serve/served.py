@@ -1,11 +1,11 @@
-"""One model at the server: the version that answers, and the one before it that could again."""
+"""Versions of a model at the server: one that answers, and the one before it that could again."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import Protocol
 
 from specs.digests import short
 from specs.records import ArtifactRecord
@@ -15,6 +15,17 @@ from workloads.serve.engine import Engine
 from workloads.serve.exposition import ModelObserver
 from workloads.serve.loading import Proven
 from workloads.serve.state import Saved, Target
+from workloads.serve.tensors import Array
+
+
+class Copies(Protocol):
+    """Takes copies of requests for somebody else."""
+
+    def offer(self, rows: Array, picture: bytes | None = None, size: tuple[int, int] | None = None) -> None:
+        """Take a request that was answered, or do not; never waits and never raises.
+
+        ``rows`` is the model's input; where that was a ``picture``, ``size`` is its (height, width).
+        """
 
 
 class Served:
@@ -30,6 +41,8 @@ class Served:
         self.file = short(saved.target.file)
         self.flaw = ""
         """Why its self-tests failed when they were repeated; empty where they did not."""
+        self.copies: Copies | None = None
+        """Who gets copies of the requests that it answered; None where nobody does."""
         self._leases = 0
         self._retired = False
 
@@ -102,32 +115,3 @@ class Standby:
         if self._held is not None:
             self._held[0].retire()
             self._held = None
-
-
-@dataclass
-class Slot:
-    """All that is known under one model name."""
-
-    served: Served | None = None
-    saved: Saved | None = None
-    failed_file: str | None = None
-    failure: str = ""
-    incoming: Saved | None = None
-    """What is being loaded."""
-    standby: Standby = field(default_factory=Standby)
-
-    @property
-    def flaw(self) -> str:
-        """Why self-tests of what serves failed when they were repeated; empty where they did not."""
-        return self.served.flaw if self.served else ""
-
-    def describe(self) -> dict[str, object]:
-        """Give the form that ``/trunkline/models`` shows."""
-        target = self.served.target.model_dump() if self.served else dict.fromkeys(Target.model_fields)
-        return {
-            **target, "ready": self.served is not None, "loading": self.incoming is not None,
-            "since": self.saved.since if self.saved and self.served else None,
-            "self_test": self.flaw,
-            "failed_file": self.failed_file, "failure": self.failure,
-            "options": self.saved.options_digest if self.saved else None, "standby": self.standby.version,
-        }  # fmt: skip

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 from specs.errors import Stalled, TrunklineError
 from workloads.serve.repository import Repository
-from workloads.serve.state import Asked, ModelName, State
+from workloads.serve.sharing import Beside
+from workloads.serve.state import Asked, ModelName, Saved, State, Target
 
 TARGET_VARIABLE = "TRUNKLINE_SERVING_TARGET"
 HOPELESS_EXIT = 10
@@ -32,22 +35,49 @@ class Wanted(Asked):
     """What to serve, and the model's name at this server."""
 
     name: ModelName
+    canary: Target | None = None
+    """What takes part in its traffic."""
+
+    def beside(self, share_file: Path | None) -> Beside | None:
+        """Give what shall serve beside it, if anything; the same file is no canary of itself."""
+        if self.canary is None or self.canary.file == self.file:
+            return None
+        return Beside(self.name, Asked(**self.canary.model_dump(), options=self.options), share_file)
 
 
 class Hopeless(Stalled):
     """The target can never serve; a new server would find the same."""
 
 
-async def serve_only(wanted: Wanted, state: State, repository: Repository, told: Callable[[str], None]) -> None:
-    """Serve ``wanted`` and nothing else; comes back once it does. Hopeless where it never can.
+async def serve_only(
+    wanted: Wanted, beside: Beside | None, state: State, repository: Repository, told: Callable[[str], None]
+) -> None:
+    """Serve ``wanted`` and what is to be ``beside`` it, and nothing else; comes back once they do.
 
-    Trouble that may pass is waited out with growing pauses; ``told`` gets to know what is being waited for.
+    Hopeless where one of them never can; a canary that could before, on this disk, is no reason not to serve. Trouble
+    that may pass is waited out with growing pauses; ``told`` gets to know what is being waited for.
     """
+    known = beside is not None and any(_is_known(saved, wanted, beside) for saved in state.load())
     title = f"version {wanted.version} of {wanted.name}"
+    await _until_done(title, partial(_attempt, wanted, state, repository), told)
+    if beside is None:
+        return
+    if known and repository.slots()[wanted.name].canary is None:
+        log.warning("version %d of %s did not come back; %s serves alone", beside.asked.version, wanted.name, title)
+        return
+    title = f"version {beside.asked.version} of {wanted.name}, beside version {wanted.version},"
+    try:
+        await _until_done(title, partial(beside.bring, repository), told)
+    except Hopeless as error:
+        raise Hopeless("CanaryFailed", f"{beside.asked.file}: {error.message}") from error
+
+
+async def _until_done(title: str, attempt: Callable[[], Awaitable[None]], told: Callable[[str], None]) -> None:
+    """Try until it is done; Hopeless where it never will be."""
     told(f"{title} is being loaded")
     for pause in _pauses():
         try:
-            await _attempt(wanted, state, repository)
+            await attempt()
         except TrunklineError as error:
             if error.reason in _HOPELESS:
                 raise Hopeless(error.reason, error.message) from error
@@ -63,9 +93,18 @@ async def _attempt(wanted: Wanted, state: State, repository: Repository) -> None
     for saved in state.load():
         if (saved.name, saved.target) != (wanted.name, wanted.target):
             state.forget(saved.name)
+        elif saved.canary is not None and saved.canary.saved.target != wanted.canary:
+            state.save(saved.model_copy(update={"canary": None}))
     if wanted.name not in repository.slots():
         await repository.restore()
-    await repository.load(wanted.name, wanted)  # no more than its options where it serves by now
+    slot = repository.slots().get(wanted.name)
+    if slot is None or slot.saved is None or slot.saved.canary is None:
+        await repository.load(wanted.name, wanted)  # no more than its options where it serves by now
+
+
+def _is_known(saved: Saved, wanted: Wanted, beside: Beside) -> bool:
+    canary = saved.canary.saved.target if saved.canary is not None else None
+    return (saved.target, canary) == (wanted.target, beside.asked.target)
 
 
 def _pauses() -> Iterator[float]:

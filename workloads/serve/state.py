@@ -33,11 +33,24 @@ class Target(BaseModel):
     weights: Digest
 
 
+class Share(BaseModel):
+    """How a canary takes part in live traffic; at step 0 it gets nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    step: Annotated[int, Field(ge=0)] = 0
+    weight: Annotated[int, Field(ge=0, le=100)] = 0
+    """Per cent of the requests that it answers."""
+    mirror: Annotated[int, Field(ge=0, le=100)] = 0
+    """Per cent of the requests that what serves answers, of which it gets a copy."""
+
+
 class Asked(Target):
     """A target as it is asked for: with what the server shall do beside answering."""
 
     options: dict[str, Any] | None = None
-    """``ServerOptions``; where they are not given, they stay as they are."""
+    """``ServerOptions`` of the model, whichever version answers; where they are not given, they stay as they are."""
+    share: Share | None = None
+    """It is to serve beside what serves now; None: it is to be all that serves."""
 
     @property
     def target(self) -> Target:
@@ -61,6 +74,9 @@ class Saved(BaseModel):
     told: dict[str, Any] = Field(default_factory=lambda: ServerOptions().plain())
     """The options, word for word: their name is the teller's, also where this server does not know all of them."""
 
+    canary: SavedCanary | None = None
+    """What takes part in its traffic."""
+
     @property
     def options(self) -> ServerOptions:
         """What the server does beside answering; what it does not understand is no reason not to serve."""
@@ -78,12 +94,25 @@ class Saved(BaseModel):
     def digests(self) -> list[str]:
         """Give all files that serving needs."""
         tests = self.artifact.self_tests
-        return [self.target.file, *(blob for test in tests for blob in (test.image, test.input, test.outputs))]
+        own = [self.target.file, *(blob for test in tests for blob in (test.image, test.input, test.outputs))]
+        return own + (self.canary.saved.digests() if self.canary else [])
+
+
+class SavedCanary(BaseModel):
+    """A canary that loaded and passed its self-tests."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    saved: Saved
+    """As it would be saved if it served alone; ``since`` is when it was loaded."""
+    share: Share
+    since: float
+    """Unix time since which the share is in force; a restart does not change it."""
 
 
 class State:
     """A directory: ``serving/<name>.json`` for each model, ``address.json`` while the server runs.
 
+    Beside what serves stands what served before it, ``serving/<name>.before``: two slots, of which one always works.
     Whoever starts the server may keep files of its own beside them.
     """
 
@@ -109,14 +138,29 @@ class State:
         return saved
 
     def save(self, saved: Saved) -> None:
-        """Write what serves; Transient where the disk does not take it."""
-        self._write(self._models / f"{saved.name}.json", saved.model_dump_json(indent=2).encode())
+        """Write what serves, and what it replaces as the one before; Transient where the disk does not take it."""
+        path = self._models / f"{saved.name}.json"
+        old = _read(path)
+        if old is not None and old.target.file != saved.target.file:
+            alone = old.model_copy(update={"canary": None})
+            self._write(path.with_suffix(_BEFORE), alone.model_dump_json(indent=2).encode())
+        self._write(path, saved.model_dump_json(indent=2).encode())
+
+    def before(self, name: str) -> Saved | None:
+        """Give what served before what serves now; None where nothing did, or nobody can read it."""
+        return _read(self._models / f"{name}.json", _BEFORE)
+
+    def known(self, target: Target) -> Saved | None:
+        """Give what is on disk about exactly this target, whether it serves or did before; None where nothing is."""
+        paths = (*self._models.glob("*.json"), *self._models.glob(f"*{_BEFORE}"))
+        return next((saved for path in paths if (saved := _read(path)) is not None and saved.target == target), None)
 
     def forget(self, name: str) -> None:
         """Drop a model; no-op where there is none. Transient where the disk does not let go of it."""
         path = self._models / f"{name}.json"
         try:
             path.unlink(missing_ok=True)
+            path.with_suffix(_BEFORE).unlink(missing_ok=True)
         except OSError as error:
             raise Transient("StateUnavailable", f"cannot remove {path}: {error}") from error
 
@@ -143,3 +187,14 @@ class State:
             partial.replace(path)
         except OSError as error:
             raise Transient("StateUnavailable", f"cannot write {path}: {error}") from error
+
+
+_BEFORE = ".before"
+
+
+def _read(path: Path, suffix: str = "") -> Saved | None:
+    """Read what was saved; None where there is nothing, or nothing that can be read. Names may hold dots."""
+    try:
+        return Saved.model_validate_json((path.with_suffix(suffix) if suffix else path).read_bytes())
+    except (ValidationError, OSError):
+        return None

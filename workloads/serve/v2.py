@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from specs.errors import Stalled, Transient
 from workloads.serve import protocol
 from workloads.serve.answers import Refusal, json_answer
+from workloads.serve.batching import Outputs
 from workloads.serve.engine import EngineFailure
-from workloads.serve.exposition import Metrics
+from workloads.serve.exposition import Metrics, Tally
+from workloads.serve.fallback import answered_instead, refused
 from workloads.serve.limits import Intake
 from workloads.serve.recent import is_name
 from workloads.serve.repository import Repository
@@ -99,7 +101,7 @@ class Protocol:
         parameters: dict[str, Any] = {**target.model_dump(), "task": artifact.task, "names": artifact.names}
         return json_answer({
             "name": request.match_info["name"],
-            "versions": [str(target.version)],
+            "versions": self._repository.versions(request.match_info["name"]),
             "platform": PLATFORM,
             "inputs": [part.describe() for part in served.engine.inputs],
             "outputs": [part.describe() for part in served.engine.outputs],
@@ -113,17 +115,34 @@ class Protocol:
                 served = await self._answering(request)
                 tally.series = served.observer.series
                 call = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
-                rows = served.engine.check(call.inputs, call.outputs)
                 try:
+                    rows = served.engine.check(call.inputs, call.outputs)
                     outputs = await served.batcher.submit(call.inputs, rows)
-                except EngineFailure as error:
-                    raise Refusal(500, f"the model failed: {error}") from error
+                except (EngineFailure, Refusal) as error:
+                    served, (rows, outputs) = await self._instead(request, served, error, tally, call)
             named = call.id if call.id and is_name(call.id) else self._watching.recent.name()
             found = findings(served.artifact, outputs, rows)
             tensor = call.inputs[served.engine.inputs[0].name]
             name = request.match_info["name"]
             self._watching.answered(name, served, named, rows=tensor, found=found)
+            if served.copies is not None:
+                served.copies.offer(tensor)
             return protocol.respond(call, name, served.target.version, served.file, outputs, named)
+
+    async def _instead(
+        self, request: web.Request, failed: Served, trouble: EngineFailure | Refusal, tally: Tally, call: protocol.Call
+    ) -> tuple[Served, tuple[int, Outputs]]:
+        """Have what serves answer for a canary, unless the client asked for exactly that version."""
+        if "version" in request.match_info:
+            raise refused(trouble) from trouble
+
+        async def answer(served: Served) -> tuple[int, Outputs]:
+            rows = served.engine.check(call.inputs, call.outputs)
+            return rows, await served.batcher.submit(call.inputs, rows)
+
+        return await answered_instead(
+            self._repository, request.match_info["name"], failed, trouble, tally, answer
+        )  # fmt: skip
 
     async def index(self, request: web.Request) -> web.Response:
         """List the models that were asked for, ready or not."""
@@ -132,8 +151,11 @@ class Protocol:
         entries: list[dict[str, Any]] = []
         for name, slot in self._repository.slots().items():
             if slot.served is not None:
-                version = str(slot.served.target.version)
-                entries.append({"name": name, "version": version, "state": "READY", "reason": ""})
+                versions = [slot.served, *([slot.canary.served] if slot.canary is not None else ())]
+                entries += [
+                    {"name": name, "version": str(served.target.version), "state": "READY", "reason": ""}
+                    for served in versions
+                ]
             elif not only_ready:
                 entries.append({"name": name, "state": "UNAVAILABLE", "reason": slot.failure or "loading"})
         return json_answer(entries)

@@ -38,18 +38,27 @@ class Watching:
 
         ``size`` is (height, width), as boxes are told in. Raises nothing: a bug here must not cost a client its answer.
         """
+        artifact = served.artifact
+        if not self.counted(name, served, rows=rows, found=found, size=size) or not found:
+            return
+        if artifact.task in ("classify", "detect"):
+            answer = Answered(served.target.version, artifact, found, len(rows), size or artifact.image_size)
+            self.recent.remember(name, request, answer)
+
+    def counted(
+        self, name: str, served: Served, *, rows: Array, found: Findings, size: tuple[int, int] | None = None
+    ) -> bool:
+        """Count like ``answered``, and remember nothing: nobody was told this answer. False where it did not count."""
         seen = served.observer.series.seen
         if seen is None:
-            return
-        artifact = served.artifact
+            return False
         try:
             seen.saw(rows, found)
             if size is not None:
                 seen.sized(size[0] * size[1])
-            if found and artifact.task in ("classify", "detect"):
-                answer = Answered(served.target.version, artifact, found, len(rows), size or artifact.image_size)
-                self.recent.remember(name, request, answer)
         except Exception as error:
             if type(error) not in self._bugs:
                 log.exception("an answer of model %s could not be counted", name)
             self._bugs.add(type(error))
+            return False
+        return True

@@ -1,0 +1,98 @@
+"""What a version needs to serve: its record, its proof, an engine that proved itself, and a place on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from typing import TypeVar, TypeVarTuple
+
+from specs.errors import Transient
+from specs.records import ArtifactRecord
+from workloads.serve.cache import Blobs, Cache
+from workloads.serve.limits import Limits
+from workloads.serve.loading import Proven, load, prove, read_artifact
+from workloads.serve.served import Served
+from workloads.serve.state import Saved, State, Target
+from workloads.serve.trust import Noted, Trust
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Supply:
+    """Store, disk and trust of one server. Awaited from the event loop; the work itself is done in the executor."""
+
+    def __init__(
+        self, store: Blobs, cache: Cache, state: State, limits: Limits, executor: Executor, trust: Trust
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._state = state
+        self._limits = limits
+        self._executor = executor
+        self._trust = trust
+
+    def saved(self) -> list[Saved]:
+        """Give what served last, by name."""
+        return self._state.load()
+
+    async def look_up(self, target: Target) -> tuple[ArtifactRecord, dict[str, str]]:
+        """Give what the store says about a target, and the texts by which that is proved.
+
+        Raises as ``read_artifact`` and ``Trust.demand``.
+        """
+        return await self._run(self._look_up, target)
+
+    async def proof(self, target: Target) -> dict[str, str]:
+        """Give what proves a target whose file serves already; where nobody signs, that needs no store."""
+        return (await self.look_up(target))[1] if self._trust.keys else {}
+
+    async def engine(self, saved: Saved) -> Proven:
+        """Load; raises as ``loading.load``."""
+        return await self._run(load, saved.artifact, self._cache, self._limits)
+
+    async def engine_again(self, saved: Saved) -> Proven:
+        """Load what served before, if it is still trusted; needs no store where disk has all of it."""
+        await self._run(self._trust.demand_again, self._store, saved.target, saved.proof)
+        return await self.engine(saved)
+
+    async def prove(self, served: Served) -> None:
+        """Repeat the self-tests; raises as ``loading.prove``."""
+        with served.lease():
+            await self._run(prove, served.engine, served.artifact, self._cache)
+
+    async def keep(self, saved: Saved) -> None:
+        """Remember on disk what serves; Transient where the disk does not take it."""
+        await self._run(self._state.save, saved)
+
+    def forget(self, name: str) -> None:
+        """Drop a model from the disk; Transient where that does not let go of it."""
+        self._state.forget(name)
+
+    def prune(self, needed: Iterable[Saved]) -> None:
+        """Keep the files of these, and of what they replaced, and no others."""
+        self._cache.prune(digest for saved in needed for digest in (*saved.digests(), *saved.previous))
+
+    def before(self, name: str) -> Saved | None:
+        """Give what served before what served last; its files are on disk as well."""
+        return self._state.before(name)
+
+    def _look_up(self, target: Target) -> tuple[ArtifactRecord, dict[str, str]]:
+        try:
+            return self._asked_of_store(target)
+        except Transient:
+            known = self._state.known(target)  # going back needs no network
+            if known is None:
+                raise
+            self._trust.demand_again(self._store, known.target, known.proof)
+            return known.artifact, known.proof
+
+    def _asked_of_store(self, target: Target) -> tuple[ArtifactRecord, dict[str, str]]:
+        records = Noted(self._store)
+        artifact = read_artifact(records, target)
+        self._trust.demand(records, target)
+        return artifact, records.texts if self._trust.keys else {}
+
+    def _run(self, call: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
