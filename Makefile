@@ -69,6 +69,10 @@ bench-provenance: $(STAMP) ## Where 10,000 models come from, in a repository wit
 bench-data: $(STAMP) ## Importing 20,000 small files through DVC, against DVC's own commands (ten minutes)
 	"$(BIN)/python" -m benchmarks.data $(BENCH_ARGS)
 
+.PHONY: bench-fleet
+bench-fleet: $(STAMP) ## A thousand devices against one repository and one store: what they ask (some minutes)
+	"$(BIN)/python" -m benchmarks.fleet $(BENCH_ARGS)
+
 .PHONY: setup
 setup: $(STAMP) ## The virtual environment in .venv, from requirements/all.lock
 

@@ -90,20 +90,27 @@ class StoreFleet:
 
     def waves(self, model: str, version: int, file: str) -> Waves:
         """Give how far a release has come. What was read once stands for ever."""
-        name = (model, version, file)
-        known = self._waves.get(name, Waves())
-        opened = list(known.opened)
-        while not (opened and known.complete):
-            record = self._get(wave_key(model, version, file, len(opened) + 1), WaveRecord)
+        known = self._known(model, version, file)
+        if known.halt is None:
+            halt = self._get(halt_key(model, version, file), HaltRecord)
+            known = self._waves[model, version, file] = Waves(known.opened, halt)
+        return known
+
+    def below(self, model: str, version: int, file: str) -> int:
+        """Give the rank below which devices are reached: all that a device that waits needs to know."""
+        return self._known(model, version, file).below
+
+    def _known(self, model: str, version: int, file: str) -> Waves:
+        """Give what was read before, and the waves that were opened since."""
+        known = self._waves.get((model, version, file), Waves())
+        while not known.complete:
+            record = self._get(wave_key(model, version, file, len(known.opened) + 1), WaveRecord)
             if record is None:
                 break
-            opened.append(record)
-            known = Waves(tuple(opened), known.halt)
-        if known.halt is None:
-            known = Waves(known.opened, self._get(halt_key(model, version, file), HaltRecord))
+            known = Waves((*known.opened, record), known.halt)
         if len(self._waves) >= _REMEMBERED:
             self._waves.clear()
-        self._waves[name] = known
+        self._waves[model, version, file] = known
         return known
 
     def open(self, record: WaveRecord) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ Counted = Callable[[str, str, int], None]
 
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 _PAGE = 500
+_ASK_AGAIN = 60.0
+"""Seconds."""
 _APPLY = "application/apply-patch+yaml"
 _NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -47,6 +50,7 @@ class Kind:
 MODEL_SPEC = Kind("trunkline.dev/v1alpha1", "ModelSpec", "modelspecs")
 JOB = Kind("batch/v1", "Job", "jobs")
 POD = Kind("v1", "Pod", "pods")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
 SERVICE = Kind("v1", "Service", "services")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
@@ -54,6 +58,9 @@ AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodaut
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 EVENT = Kind("v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+TRAIN_JOB = Kind("trainer.kubeflow.org/v1alpha1", "TrainJob", "trainjobs")
+WORKLOAD = Kind("kueue.x-k8s.io/v1beta2", "Workload", "workloads")
+WORKLOAD_BEFORE = Kind("kueue.x-k8s.io/v1beta1", "Workload", "workloads")
 
 
 class Taken(Stalled):
@@ -61,6 +68,13 @@ class Taken(Stalled):
 
     def __init__(self, message: str) -> None:
         super().__init__("Conflict", message)
+
+
+class NoSuchKind(Stalled):
+    """The cluster has no objects of that kind, or no such namespace."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("KubernetesRefused", message)
 
 
 class KubernetesApi:
@@ -74,6 +88,7 @@ class KubernetesApi:
     def __init__(self, client: kube_client.ApiClient, counted: Counted = lambda verb, resource, code: None) -> None:
         self._client = client
         self._counted = counted
+        self._offered: dict[Kind, tuple[bool, float]] = {}
 
     @classmethod
     def connect(
@@ -149,6 +164,19 @@ class KubernetesApi:
         except Transient as error:
             if uid is None or error.reason != "KubernetesConflict":
                 raise
+
+    def offers(self, kind: Kind) -> bool:
+        """Whether the cluster has this kind at all; what it has not is asked for again after a minute."""
+        known = self._offered.get(kind)
+        if known is not None and (known[0] or time.monotonic() < known[1] + _ASK_AGAIN):
+            return known[0]
+        path = f"/apis/{kind.api_version}"
+        status, text = self._send(_Request("GET", kind, path))
+        if not 200 <= status < 300 and status != 404:
+            raise _trouble(status, text, f"GET {path}")
+        found = status != 404 and any(one.get("name") == kind.plural for one in _words(text).get("resources") or ())
+        self._offered[kind] = (found, time.monotonic())
+        return found
 
     def logs(self, namespace: str, pod: str) -> str:
         """Give what a pod wrote, as far as it is kept; Stalled ``KubernetesRefused`` where there is no such pod."""
@@ -242,7 +270,9 @@ def _trouble(status: int, text: bytes, asked: str) -> Transient | Stalled:
     if status in (401, 403):
         hint = "compare the Roles in the cluster with deploy/base/rbac.yaml"
         return Stalled("KubernetesForbidden", f"{asked}: {said}; {hint}")
+    if status == 404:
+        return NoSuchKind(f"{asked}: {said}")
     # An apply of a field that the server does not know is told as 500 by it.
-    if status in (400, 404, 405, 413, 415, 422) or said.startswith("failed to create typed patch object"):
+    if status in (400, 405, 413, 415, 422) or said.startswith("failed to create typed patch object"):
         return Stalled("KubernetesRefused", f"{asked}: {said}")
     return Transient("KubernetesUnavailable", f"{asked}: {said}")

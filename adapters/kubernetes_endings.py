@@ -87,11 +87,11 @@ def suspension(job: Object) -> str:
     queue = (job["metadata"].get("labels") or {}).get(QUEUE)
     if queue:
         return f"waits until Kueue's queue {queue} admits it"
-    name = job["metadata"]["name"]
-    return f"Job {name} is suspended, and not for a queue: somebody set spec.suspend; set it to false"
+    what = f"{job.get('kind') or 'Job'} {job['metadata']['name']}"
+    return f"{what} is suspended, and not for a queue: somebody set spec.suspend; set it to false"
 
 
-def hindrance(job: Object, pods: Sequence[Object], *, patient: bool) -> tuple[str, str]:
+def hindrance(job: Object, pods: Sequence[Object], *, patient: bool, kind: str = "Job") -> tuple[str, str]:
     """Say what keeps a Job from working: a reason, and the sentence for people; both empty where nothing is known.
 
     ``patient`` says that it is too early to wonder why there is no pod.
@@ -100,21 +100,22 @@ def hindrance(job: Object, pods: Sequence[Object], *, patient: bool) -> tuple[st
     for pod in alive:
         for container in _statuses(pod):
             waiting = (container.get("state") or {}).get("waiting") or {}
-            said = _brief(waiting.get("message"))
+            said = brief(waiting.get("message"))
             if waiting.get("reason") in _IMAGE:
-                image = _brief(container.get("image"))
+                image = brief(container.get("image"))
                 return "ImageUnavailable", f"its image {image} cannot be pulled; mend its name, or the access to it"
             if waiting.get("reason") in _CONFIG:
                 return "ContainerConfig", f"its container cannot be made: {said or waiting['reason']}"
         for condition in (pod.get("status") or {}).get("conditions") or ():
             if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
                 # What follows tells of pods that might be put out instead, and changes often.
-                words = _brief(str(condition.get("message") or "").partition(" preemption:")[0])
+                words = brief(str(condition.get("message") or "").partition(" preemption:")[0])
                 return "Unschedulable", f"no node takes its pod: {words}"
     if pods or patient:
         return "", ""
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    hint = f"`kubectl -n {namespace} describe job {name}` says why (often a missing service account, or a quota)"
+    often = "a missing service account, or a quota" if kind == "Job" else "a runtime that fits not, or a quota"
+    hint = f"`kubectl -n {namespace} describe {kind.lower()} {name}` says why (often {often})"
     return "NoPod", f"the cluster has made no pod of it yet; {hint}"
 
 
@@ -154,8 +155,8 @@ def _without_exit(condition: Object, pod: Object) -> tuple[str, str]:
     for container in _statuses(pod):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _IMAGE:
-            return "ImageUnavailable", f"its image {_brief(container.get('image'))} could not be pulled"
-    words = _brief(condition.get("message"))
+            return "ImageUnavailable", f"its image {brief(container.get('image'))} could not be pulled"
+    words = brief(condition.get("message"))
     gone = "its pod is gone, and with it the reason" if not pod else "its pod does not say why"
     return "Error", f"{gone} ({condition.get('reason') or 'Failed'}{f': {words}' if words else ''})"
 
@@ -163,7 +164,7 @@ def _without_exit(condition: Object, pod: Object) -> tuple[str, str]:
 def _disruption(pod: Object) -> tuple[str, str] | None:
     """Say whether the cluster itself ended a pod."""
     status = pod.get("status") or {}
-    words = _brief(status.get("message"))
+    words = brief(status.get("message"))
     if status.get("reason") in _POD_REASONS:
         return _POD_REASONS[status["reason"]], f"ended by its node ({status['reason']}{f': {words}' if words else ''})"
     for condition in status.get("conditions") or ():
@@ -174,9 +175,19 @@ def _disruption(pod: Object) -> tuple[str, str] | None:
 
 
 def _decisive(pods: Sequence[Object]) -> Object:
-    """Give the pod that failed the Job: the last one to end, and rather one that failed by itself."""
+    """Give the pod that failed the Job: one that can never work, else the last one, rather one that failed by itself.
+
+    Of several nodes one fails, and the others are ended for it.
+    """
     failed = [pod for pod in _by_name(pods) if _phase(pod) == "Failed"] or list(_by_name(pods))
-    return max(failed, key=lambda p: (_disruption(p) is None, str(_terminated(p).get("finishedAt") or "")), default={})
+
+    def weight(pod: Object) -> tuple[bool, bool, bool, str]:
+        end = _terminated(pod)
+        ended = end.get("exitCode") in (_SIGNALLED + signal.SIGKILL, _SIGNALLED + signal.SIGTERM) and len(failed) > 1
+        permanent = end.get("exitCode") == PERMANENT_EXIT
+        return permanent, _disruption(pod) is None, not ended, str(end.get("finishedAt") or "")
+
+    return max(failed, key=weight, default={})
 
 
 def _terminated(pod: Object) -> Object:
@@ -188,7 +199,7 @@ def _terminated(pod: Object) -> Object:
     return {}
 
 
-def _brief(words: object) -> str:
+def brief(words: object) -> str:
     """Give the beginning of what the cluster says, fit for people's eyes."""
     return plain(redact(str(words or ""), {})[: _LIMIT // 2])  # a URL cut in two could not be recognised any more
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from adapters.kubernetes_api import POD, KubernetesApi, Object
-from adapters.kubernetes_pods import selector
-from adapters.kubernetes_serving import PORT, SERVE
+from adapters.kubernetes_pods import COMPONENT, selector
+from adapters.kubernetes_serving import BESIDE, PORT, SERVE
 from specs.modelspec import ModelKey
 from specs.names import model_of_serving_name
 
@@ -19,8 +19,9 @@ def roots(api: KubernetesApi) -> Callable[[str], Sequence[str]]:
 
     def find(name: str) -> Sequence[str]:
         key = ModelKey(*model_of_serving_name(name))
-        pods = api.list(POD, key.namespace, labels=selector(key, SERVE))
-        return sorted(f"http://{_address(pod)}:{PORT}" for pod in pods if _lives(pod))
+        pods = api.list(POD, key.namespace, labels=selector(key))
+        serving = (pod for pod in pods if pod["metadata"]["labels"].get(COMPONENT) in (SERVE, BESIDE))
+        return sorted(f"http://{_address(pod)}:{PORT}" for pod in serving if _lives(pod))
 
     return find
 

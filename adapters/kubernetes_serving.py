@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from adapters import kubernetes_canary
 from adapters.kubernetes_api import (
     AUTOSCALER,
     DEPLOYMENT,
@@ -25,10 +26,14 @@ from adapters.kubernetes_pods import COMPONENT, MODEL, Owner, PodStyle, child_me
 from specs.digests import canonical, digest_bytes, digest_of, hex_of
 from specs.placement import Placement, Shape
 from specs.serving import ServerOptions
-from specs.serving_facts import Rejected, ServingTarget
+from specs.serving_facts import Rejected, ServingTarget, Share
 
 SERVE = "serve"
 """The component that all of this is."""
+BESIDE = "serve-canary"
+"""The component of a version beside what serves that has pods of its own."""
+GATEWAY = "trunkline.dev/gateway"
+"""On the Deployment of a model whose requests a Gateway splits."""
 PORT = 8000
 VERSION = "trunkline.dev/version"
 FILE = "trunkline.dev/file"
@@ -44,6 +49,9 @@ REJECTION = "trunkline.dev/rejection"
 """Likewise, of a file that was given up for what live traffic said about it."""
 OPTIONS = "trunkline.dev/options"
 """Digest of the server's options; absent where they are the default ones."""
+
+BUILD = "trunkline.dev/build"
+"""What servers make of the file for themselves; absent where they serve the file."""
 
 DEFAULT_OPTIONS = ServerOptions().digest
 
@@ -67,10 +75,19 @@ class Failure:
 
 def service_name(model: str) -> str:
     """Name the Deployment and all that goes with it: ``serve-<model>``, at most 63 characters."""
-    name = f"serve-{model}"
-    if len(name) <= 63:
-        return name
-    return f"{name[:54].rstrip('-')}-{hex_of(digest_bytes(model.encode()))[:8]}"
+    return _named(f"serve-{model}", model)
+
+
+def beside_name(model: str) -> str:
+    """Name what a version beside what serves has of its own: ``canary-<model>``, cut likewise.
+
+    ``serve-<model>-canary`` would be that of a model named so.
+    """
+    return _named(f"canary-{model}", model)
+
+
+def _named(name: str, model: str) -> str:
+    return name if len(name) <= 63 else f"{name[:54].rstrip('-')}-{hex_of(digest_bytes(model.encode()))[:8]}"
 
 
 def style_digest(style: PodStyle) -> str:
@@ -78,9 +95,9 @@ def style_digest(style: PodStyle) -> str:
     return digest_of({name: value for name, value in asdict(style).items() if value})
 
 
-def pod_labels(model: str) -> dict[str, str]:
+def pod_labels(model: str, component: str = SERVE) -> dict[str, str]:
     """Give the labels that tell a model's servers from all other pods; they never change."""
-    return {MODEL: model, COMPONENT: SERVE}
+    return {MODEL: model, COMPONENT: component}
 
 
 def companion(kind: Kind, owner: Owner, shape: Shape, *, network_policies: bool) -> Object | None:
@@ -113,12 +130,12 @@ def _autoscaler(owner: Owner, shape: Shape) -> Object:
 
 def deployment(
     owner: Owner, style: PodStyle, target: ServingTarget, *, failure: Failure | None, live: Object | None,
-    rejected: Rejected | None = None,
+    rejected: Rejected | None = None, canary: ServingTarget | None = None, now: float = 0.0,
 ) -> Object:  # fmt: skip
     """Give the Deployment that serves a target.
 
     ``failure`` and ``rejected`` are what it must remember; ``live`` is the Deployment that is there now, for its
-    replicas.
+    replicas and for how long ``canary``, which is put beside the target, has had its share; ``now`` is Unix time.
     """
     shape = target.shape
     identity = {VERSION: str(target.version), FILE: target.file}
@@ -126,17 +143,37 @@ def deployment(
     noted |= {} if shape.autoscaling else {REPLICAS: str(shape.replicas)}
     noted |= {FAILED_FILE: failure.file, FAILURE: failure.words} if failure else {}
     noted |= {REJECTED_FILE: rejected.file, REJECTION: rejected.failure} if rejected else {}
+    noted |= {BUILD: target.build} if target.build else {}
     noted |= {OPTIONS: target.options.digest} if target.options.digest != DEFAULT_OPTIONS else {}
+    noted |= {GATEWAY: "true"} if shape.gateway is not None else {}
+    if canary is not None:
+        noted |= kubernetes_canary.standing(canary, kubernetes_canary.read(live) if live is not None else None, now)
     selector = pod_labels(owner.key.name)
     spec: Object = {
         "selector": {"matchLabels": selector},
-        "template": _template(owner, style, target, identity),
+        "template": _template(owner, style, target, identity | kubernetes_canary.identity(canary), canary),
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "minReadySeconds": 2, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 2,
     }  # fmt: skip
     replicas = _replicas(shape, live)
     spec |= {} if replicas is None else {"replicas": replicas}
     return _child(owner, spec, identity | noted)
+
+
+def beside_deployment(owner: Owner, style: PodStyle, target: ServingTarget, live: Object | None, now: float) -> Object:
+    """Give the Deployment of a version beside what serves that has pods of its own: as many as that has at least."""
+    shape = target.shape
+    least = shape.autoscaling.min_replicas if shape.autoscaling is not None else shape.replicas
+    alone = replace(target, shape=replace(shape, replicas=least, autoscaling=None))
+    made = deployment(owner, style, alone, failure=None, live=None)
+    labels = child_metadata(owner, "", BESIDE)["labels"]
+    made["spec"]["selector"] = {"matchLabels": pod_labels(owner.key.name, BESIDE)}
+    made["spec"]["template"]["metadata"]["labels"] = labels
+    (spread,) = made["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    spread["labelSelector"] = made["spec"]["selector"]
+    known = kubernetes_canary.standing_of(live, VERSION, FILE) if live is not None else None
+    notes = made["metadata"]["annotations"] | kubernetes_canary.standing(target, known, now)
+    return {**made, "metadata": child_metadata(owner, beside_name(owner.key.name), BESIDE, annotations=notes)}
 
 
 def _replicas(shape: Shape, live: Object | None) -> int | None:
@@ -167,8 +204,18 @@ def owns_replicas(live: Object) -> bool:
     return owners == [FIELD_MANAGER]
 
 
-def _template(owner: Owner, style: PodStyle, target: ServingTarget, identity: Mapping[str, str]) -> Object:
-    told: Object = {field: getattr(target, field) for field in ("name", "version", "run", "weights", "file")}
+def share_map(owner: Owner, version: int, share: Share) -> Object:
+    """Give the ConfigMap that tells servers the share of the version beside what they serve."""
+    name = service_name(owner.key.name)
+    return {"metadata": child_metadata(owner, name, SERVE), **kubernetes_canary.share_data(version, share)}
+
+
+def _template(
+    owner: Owner, style: PodStyle, target: ServingTarget, identity: Mapping[str, str],
+    canary: ServingTarget | None = None,
+) -> Object:  # fmt: skip
+    told: Object = {"name": target.name, **kubernetes_canary.told(target)}
+    told |= {"canary": kubernetes_canary.told(canary)} if canary is not None else {}
     # No version stands by in a pod, so how long one would restarts none; nor does what is not asked for.
     options = target.options.model_copy(update={"standby": 0.0})
     told |= {"options": options.plain()} if options.digest != DEFAULT_OPTIONS else {}
@@ -177,13 +224,15 @@ def _template(owner: Owner, style: PodStyle, target: ServingTarget, identity: Ma
     template = pod_template(
         style, target.shape.placement, component=SERVE,
         labels=child_metadata(owner, "", SERVE)["labels"], annotations=identity, arguments=arguments,
-        environment={"TRUNKLINE_SERVING_TARGET": canonical(told).decode()}, container=_container(),
+        environment={kubernetes_canary.TARGET: canonical(told).decode()}, container=_container(),
         restart="Always", grace_seconds=_GRACE,
     )  # fmt: skip
     template["spec"]["topologySpreadConstraints"] = [{
         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": pod_labels(owner.key.name)},
     }]  # fmt: skip
+    if canary is not None:
+        kubernetes_canary.put_into(template, service_name(owner.key.name))
     if options.labelling is not None:
         mounts = template["spec"]["containers"][0]["volumeMounts"]
         mounts += [_kept(mount) for mount in mounts if mount["name"] == "store"]

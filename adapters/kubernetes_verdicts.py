@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from adapters import kubernetes_canary
 from adapters.kubernetes_api import Object
 from adapters.kubernetes_serving import (
     FAILED_FILE,
@@ -23,9 +24,11 @@ from adapters.kubernetes_serving import (
     Failure,
 )
 from adapters.logs import plain
-from specs.serving_facts import Rejected
+from specs.serving_facts import CanaryState, Rejected
 
 HOPELESS_EXIT = 10
+CANARY_FAILED = "CanaryFailed"
+"""Begins the line of a server that cannot load what is to be beside what it serves; the file's digest follows."""
 _DEATHS = 3
 """A server that died so often before it was ever ready is given up."""
 _WORDS = 400
@@ -55,6 +58,8 @@ class Rollout:
     refused: str
     """Why the cluster makes no pods; empty where it does."""
     late: bool
+    canary: CanaryState | None
+    """What is beside it in its pods, ready once all of them are made."""
 
     @classmethod
     def of(cls, deployment: Object) -> Rollout:
@@ -74,7 +79,7 @@ class Rollout:
             rejected=Rejected(notes[REJECTED_FILE], notes.get(REJECTION, "")) if notes.get(REJECTED_FILE) else None,
             asleep=wanted == 0 and notes.get(REPLICAS) != "0",
             refused=plain(failed.get("message") or "", limit=_WORDS) if failed.get("status") == "True" else "",
-            late=progress == "ProgressDeadlineExceeded",
+            late=progress == "ProgressDeadlineExceeded", canary=kubernetes_canary.read(deployment),
         )  # fmt: skip
 
     @property
@@ -88,6 +93,13 @@ def release_of(obj: Object) -> Release:
     notes = obj["metadata"].get("annotations") or {}
     version = str(notes.get(VERSION, ""))
     return (int(version) if version.isdecimal() else None), notes.get(FILE)
+
+
+def _is_newest(rollout: Rollout, pod: Object) -> bool:
+    """Whether a pod has what is asked for, and beside it what is to be beside it."""
+    notes = pod["metadata"].get("annotations") or {}
+    beside = rollout.canary.file if rollout.canary is not None else None
+    return release_of(pod) == rollout.asked and notes.get(kubernetes_canary.CANARY_FILE) == beside
 
 
 def answering(rollout: Rollout, pods: Sequence[Object]) -> tuple[Release | None, int]:
@@ -104,13 +116,14 @@ def answering(rollout: Rollout, pods: Sequence[Object]) -> tuple[Release | None,
 
 def failure(rollout: Rollout, pods: Sequence[Object]) -> Failure | None:
     """Give the verdict on what is asked for, None where there is none (yet)."""
-    mine = [pod for pod in _by_name(pods) if release_of(pod) == rollout.asked]
-    file = rollout.asked[1]
+    mine = [pod for pod in _by_name(pods) if _is_newest(rollout, pod)]
+    # What serves has served: where pods die that have something beside it, that is what they die of.
+    file = rollout.canary.file if rollout.canary is not None else rollout.asked[1]
     if file is None:
         return None
     for pod in mine:
         for end in _ends(pod):
-            if end.get("exitCode") == HOPELESS_EXIT:
+            if end.get("exitCode") == HOPELESS_EXIT and (rollout.canary is None or _blames(end, file)):
                 return Failure(file, _said(end) or "the server says that this file can never be served")
     for pod in () if rollout.proven else mine:
         for container in _containers(pod):
@@ -127,7 +140,7 @@ def hindrance(rollout: Rollout, pods: Sequence[Object]) -> str:
         return "somebody set it to 0 replicas"
     if rollout.refused:
         return f"its pods cannot be made: {rollout.refused}"
-    mine = [pod for pod in _by_name(pods) if release_of(pod) == rollout.asked and not _is_ready(pod)]
+    mine = [pod for pod in _by_name(pods) if _is_newest(rollout, pod) and not _is_ready(pod)]
     for pod in mine:
         words = _hindrance_of(pod)
         if words:
@@ -159,9 +172,19 @@ def _death(end: Object) -> str:
 
 def _said(end: Object) -> str:
     """Give a dead server's own words: its line for us, or else its last ones."""
+    return plain(_line(end)[:_WORDS] or str(end.get("message") or ""), limit=_WORDS)
+
+
+def _line(end: Object) -> str:
+    """Give its line for us, empty where there is none."""
     text = str(end.get("message") or "")
     ours = [line.removeprefix(_SIGN) for line in text.splitlines() if line.startswith(_SIGN)]
-    return plain(ours[-1][:_WORDS] if ours else text, limit=_WORDS)
+    return ours[-1] if ours else ""
+
+
+def _blames(end: Object, file: str) -> bool:
+    """Whether a server ended because this file cannot be served beside what it serves."""
+    return _line(end).startswith(f"{CANARY_FAILED}: {file}")
 
 
 def _is_ready(pod: Object) -> bool:

@@ -44,7 +44,7 @@ class ServerApi:
     def load(self, url: str, target: ServingTarget) -> str:
         """Ask for a target and wait until it serves, alone or beside another; gives why not, empty where it does."""
         parameters: dict[str, Any] = {field: getattr(target, field) for field in _IDENTITY}
-        parameters |= {"options": target.options.plain()}
+        parameters |= {"options": target.options.plain()} | ({"build": target.build} if target.build else {})
         parameters |= {"share": asdict(target.share)} if target.share is not None else {}
         place = f"{url}/v2/repository/models/{target.name}/load"
         answer = self._ask("POST", place, {"parameters": parameters}, timeout=self._load_timeout)
@@ -93,7 +93,8 @@ def canary_of(entry: Mapping[str, Any]) -> CanaryState | None:
 
 
 def _is(entry: Mapping[str, Any], target: ServingTarget) -> bool:
-    return all(entry.get(field) == getattr(target, field) for field in _IDENTITY)
+    same = all(entry.get(field) == getattr(target, field) for field in _IDENTITY)
+    return same and (entry.get("build") or "") == target.build
 
 
 def unavailable(what: str) -> Transient:

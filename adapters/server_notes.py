@@ -18,6 +18,7 @@ class Note:
     path: Path
     file: str = ""
     version: int = 0
+    build: str = ""
     """The last target."""
     deaths: int = 0
     """How often the server died of that file."""
@@ -31,15 +32,16 @@ class Note:
             known = json.loads(processes.read_text(path))
             given = known.get("rejected")
             rejected = Rejected(str(given["file"]), str(given["failure"])) if given else None
-            return cls(path, str(known["file"]), int(known.get("version", 0)), int(known["deaths"]), rejected)
+            last = str(known["file"]), int(known.get("version", 0)), str(known.get("build", ""))
+            return cls(path, *last, int(known["deaths"]), rejected)
         return cls(path)
 
     def about(self, target: ServingTarget, rejected: Rejected | None) -> Note:
         """Give the note that goes with a target: what was known stays as far as it is about that."""
         same = (self.file, self.version) == (target.file, target.version)
-        deaths = self.deaths if self.file == target.file else 0
+        deaths = self.deaths if (self.file, self.build) == (target.file, target.build) else 0
         known = self.rejected if same else None  # the first verdict stays
-        return Note(self.path, target.file, target.version, deaths, known or rejected)
+        return Note(self.path, target.file, target.version, target.build, deaths, known or rejected)
 
     def write(self) -> None:
         """Remember it; OSError where the disk does not take it."""

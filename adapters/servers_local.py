@@ -230,10 +230,13 @@ class LocalServers:
             name, bool(entry.get("ready")), entry.get("version"), entry.get("file"), f"{url}/v2/models/{name}",
             entry.get("failed_file"), str(entry.get("failure") or ""), options=entry.get("options"),
             self_test=str(entry.get("self_test") or ""), canary=canary_of(entry),
+            build=entry.get("build"), failed_build=entry.get("failed_build"),
         )  # fmt: skip
         note = Note.read(self._models / name)
         state = replace(state, rejected=note.rejected)
-        return replace(state, failed_file=note.file, failure=note.failure) if note.failure else state
+        if not note.failure:
+            return state
+        return replace(state, failed_file=note.file, failed_build=note.build, failure=note.failure)
 
     def _silent(self, what: str) -> Transient:
         said = last_words(self._folder / "log.txt", processes.child_environment(self._environment), limit=300)

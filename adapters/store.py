@@ -2,7 +2,8 @@
 
 Whatever happens (a kill, a full disk, two writers), a key is either absent or holds all the bytes that its first writer
 meant. Files are named by their digest and checked whenever they are read. Nothing is ever deleted here, but for what
-lies below ``kept/``: pictures of live traffic, which have their day and go.
+lies below ``kept/``: pictures of live traffic, which have their day and go; and below ``checkpoints/``: the state of
+trainings that are not over.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ _KEY = re.compile(rf"{_PART}(/{_PART})*")
 _KEY_LENGTH = 512
 _BLOBS = "blobs/"
 _PROGRESS = "progress/"
-_REPLACED = (_PROGRESS, "fleet/devices/")
-"""Where a record says how something is now, and not what happened."""
 _KEPT = "kept/"
+_CHECKPOINTS = "checkpoints/"
+_REPLACED = (_PROGRESS, _CHECKPOINTS, "fleet/devices/")
+"""Where a record says how something is now, and not what happened."""
+_REMOVED = (_KEPT, _CHECKPOINTS)
 
 
 class Store:
@@ -47,24 +50,30 @@ class Store:
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a record once. True if this call wrote it; False if one is there already: the first one wins."""
-        if _key(key).startswith((_BLOBS, *_REPLACED, _KEPT)):
-            msg = f"{key} is no record: files are stored by put_blob, progress by replace, live pictures by keep"
+        if _key(key).startswith((_BLOBS, *_REPLACED, *_REMOVED)):
+            msg = f"{key} is no record: files are stored by put_blob, progress by replace, what goes again by keep"
             raise Stalled("KeyInvalid", msg)
         return self._bytes.add(key, io.BytesIO(data), hashlib.sha256(data).hexdigest())
 
     def replace(self, key: str, data: bytes) -> None:
-        """Write a record below ``progress/`` or ``fleet/devices/``, over an older one."""
+        """Write what says how something is now, and not what happened, over an older one."""
         if not _key(key).startswith(_REPLACED):
             places = " and ".join(_REPLACED)
             raise Stalled("KeyInvalid", f"{key} is write-once; only what lies below {places} may be replaced")
         self._bytes.put(key, data)
 
-    def keep(self, key: str, data: bytes) -> bool:
-        """Write something below ``kept/`` once, whole or not at all. False where something is there already."""
-        return self._bytes.add(_kept(key), io.BytesIO(data), hashlib.sha256(data).hexdigest())
+    def keep(self, key: str, data: Path | bytes) -> bool:
+        """Write something below ``kept/`` or ``checkpoints/`` once, whole or not at all.
+
+        False where something is there already.
+        """
+        with _readable(data) as stream:
+            digest = pour(stream, _Nowhere())
+            stream.seek(0)
+            return self._bytes.add(_kept(key), stream, digest)
 
     def forget(self, key: str) -> None:
-        """Remove something below ``kept/``; nothing happens where it is gone already, so two may do it at once."""
+        """Remove something below these; nothing happens where it is gone already, so two may do it at once."""
         self._bytes.remove(_kept(key))
 
     def sizes(self, prefix: str) -> dict[str, int]:
@@ -86,7 +95,7 @@ class Store:
     def read_blob(self, digest: str) -> bytes:
         """Give a file's bytes, verified; CorruptArtifact where they differ, Stalled ``BlobMissing`` where absent."""
         buffer = io.BytesIO()
-        self._copy(digest, buffer)
+        self._copy(_blob(digest), digest, buffer)
         return buffer.getvalue()
 
     def put_blob(self, source: Path | bytes) -> str:
@@ -104,11 +113,15 @@ class Store:
 
         CorruptArtifact and Stalled ``BlobMissing`` as in ``read_blob``; Transient ``DiskFull`` where there is no room.
         """
+        self.fetch(_blob(digest), digest, destination)
+
+    def fetch(self, key: str, digest: str, destination: Path) -> None:
+        """Copy out what lies under a key and must have this digest, as ``fetch_blob`` does."""
         part = destination.with_name(f".{destination.name[:100]}.{uuid.uuid4().hex}.part")
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
             with part.open("xb") as target:
-                self._copy(digest, _Local(target))
+                self._copy(_key(key), digest, _Local(target))
             part.replace(destination)
         except _LocalTrouble as error:
             raise _disk(destination, error.cause) from error
@@ -125,8 +138,8 @@ class Store:
         """
         return self._bytes.sweep(kept=kept)
 
-    def _copy(self, digest: str, target: Writable) -> None:
-        with self._bytes.open(_blob(digest)) as stream:
+    def _copy(self, key: str, digest: str, target: Writable) -> None:
+        with self._bytes.open(key) as stream:
             if stream is None:
                 msg = f"the file {digest} is not in the store {self.url}; put it there again, or correct what names it"
                 raise Stalled("BlobMissing", msg)
@@ -221,8 +234,9 @@ def _key(key: str) -> str:
 
 def _kept(key: str) -> str:
     """Give a key back; Stalled ``KeyInvalid`` for all that must stay for ever."""
-    if not _key(key).startswith(_KEPT):
-        raise Stalled("KeyInvalid", f"{key} stays: only what lies below {_KEPT} may be written and removed like this")
+    if not _key(key).startswith(_REMOVED):
+        places = " and ".join(_REMOVED)
+        raise Stalled("KeyInvalid", f"{key} stays: only what lies below {places} may be written and removed like this")
     return key
 
 

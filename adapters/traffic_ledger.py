@@ -65,6 +65,8 @@ class Ledger:
     """Windows with traffic, by version, oldest first."""
     baked: Versions = field(default_factory=dict)
     """What was counted until a version's trial was over."""
+    met: Versions = field(default_factory=dict)
+    """The totals of what served when a version was first seen beside it, by that version."""
 
     @property
     def slack(self) -> float:
@@ -87,6 +89,8 @@ class Ledger:
             frozen = self.baked.get(asked.version)
             if asked.bake and now >= end and (frozen is None or frozen.end < end):
                 self.baked[asked.version] = self._total(asked.version, now)
+            if asked.canary is not None and asked.canary in self.loaded:
+                self.met.setdefault(asked.canary, self._total(asked.version, now))
         self._forget(asked)
 
     def watched(self, asked: Watch, trouble: str = "") -> Watched:
@@ -95,7 +99,8 @@ class Ledger:
         known = {each.start: each for each in self.busy.get(asked.version, ())}
         starts = [start for start in self.shut if loaded is None or start + self.window > loaded]
         windows = [known.get(start) or Traffic(start, start + self.window) for start in starts[-asked.windows :]]
-        return Watched(tuple(windows), loaded, self._bake(asked), self._champion(asked), trouble)
+        beside = self._beside(asked)
+        return Watched(tuple(windows), loaded, self._bake(asked), self._champion(asked), trouble, *beside)
 
     def due(self, asked: Watch, now: float, every: float) -> float:
         """Give when to look next: after ``every`` seconds, or earlier where something ends."""
@@ -170,6 +175,13 @@ class Ledger:
             return frozen
         return self._total(asked.version, self.looked)
 
+    def _beside(self, asked: Watch) -> tuple[Traffic | None, Traffic | None]:
+        """Give what the version beside it did since it was loaded, and what the version itself did since then."""
+        met = self.met.get(asked.canary) if asked.canary is not None else None
+        if asked.canary is None or met is None or self.looked is None:
+            return None, None
+        return self._total(asked.canary, self.looked), self._total(asked.version, self.looked).since(met)
+
     def _champion(self, asked: Watch) -> Traffic | None:
         """Give the last windows of the version before; where none was seen whole, all that is known of it."""
         if asked.before is None:
@@ -185,8 +197,10 @@ class Ledger:
 
     def _forget(self, asked: Watch) -> None:
         """Drop versions that no server knows any more and nobody asks about."""
-        kept = {asked.version, asked.before, *(version for each in self.replicas.values() for version in each.counts)}
+        known = {version for each in self.replicas.values() for version in each.counts}
+        kept = {asked.version, asked.before, asked.canary, *known}
         books: list[dict[int, Any]] = [self.totals, self.at_opening, self.loaded, self.busy, self.baked]
         for book in books:
             for version in book.keys() - kept:
                 del book[version]
+        self.met = {version: met for version, met in self.met.items() if version == asked.canary}

@@ -32,6 +32,8 @@ class Known:
     """Of a version on trial."""
     champion: tuple[tuple[int | None, float], Traffic | None] = ((None, 0.0), None)
     """Which version's, until when; and what it did last."""
+    beside: tuple[int, Traffic, Traffic] | None = None
+    """The version beside what serves; what it did since it was loaded, and what that did since then."""
     complaint: str = ""
     """About the newest window."""
 
@@ -61,7 +63,8 @@ class PrometheusTraffic(Rounds[Known]):
         )
         bake = known.baked[1] if asked.bake and known.baked and known.baked[0] == asked.version else None
         champion = known.champion[1] if asked.before == known.champion[0][0] else None
-        return Watched(windows[-asked.windows :], loaded, bake, champion, entry.told_trouble)
+        beside = known.beside[1:] if known.beside and known.beside[0] == asked.canary else ()
+        return Watched(windows[-asked.windows :], loaded, bake, champion, entry.told_trouble, *beside)
 
     def _visit(self, due: Sequence[Entry[Known]]) -> None:
         """Ask about one model after the other; once there is no answer at all, the others are spared the wait."""
@@ -81,7 +84,8 @@ class PrometheusTraffic(Rounds[Known]):
                 entry.known = found
                 trouble = trouble or self._said(asked, found)
                 entry.failed(trouble) if trouble else entry.went_well()
-                calm = not trouble and now >= found.loaded.get(asked.version, math.inf) + asked.bake + _lag(asked)
+                over = found.loaded.get(asked.version, math.inf) + asked.bake + _lag(asked)
+                calm = not trouble and asked.canary is None and now >= over
                 soon = math.inf if calm else now + self.every(asked)
                 self._settle(entry, min(soon, _boundary(asked, now - _lag(asked)) + asked.window + _lag(asked)))
 
@@ -102,12 +106,16 @@ class PrometheusTraffic(Rounds[Known]):
         first = {version: min(moment, known.loaded.get(version, moment)) for version, moment in seen.items()}
         found = Known(
             {start: known.judged[start] for start in wanted if start in known.judged}, known.newest, first,
-            known.baked, known.champion, known.complaint,
+            known.baked, known.champion, known.beside, known.complaint,
         )  # fmt: skip
         for start in wanted:
             if start not in found.judged:
                 self._judge(asked, found, start)
-        loaded = found.loaded.get(asked.version)
+        loaded, met = found.loaded.get(asked.version), found.loaded.get(asked.canary or 0)
+        if loaded is not None and met is not None and asked.canary is not None:
+            both = (self._counted(asked, version, met, now) for version in (asked.canary, asked.version))
+            new, old = (counted or Traffic(met, now) for counted in both)
+            found.beside = asked.canary, new, old
         if loaded is not None and asked.bake:
             self._bake(asked, found, loaded, now)
         if loaded is not None and asked.before is not None:

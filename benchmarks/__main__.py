@@ -8,6 +8,7 @@ import sys
 PARTS = {
     "plan": ["benchmarks.plan"],
     "server": ["benchmarks.server", "--swap", "20"],
+    "rollouts": ["benchmarks.rollouts"],
     "server-yolo": ["benchmarks.yolo"],
     "training": ["benchmarks.training"],
     "signals": ["benchmarks.signals"],

@@ -17,7 +17,8 @@ from sklearn.datasets import load_digits
 from workloads import preprocess
 from workloads.environment import isolate
 from workloads.serve.counting import features
-from workloads.serve.engine import Engine
+from workloads.serve.engine import Opening
+from workloads.serve.engine_onnx import OnnxEngine
 
 SIDE = 32
 UNSEEN = 8
@@ -111,7 +112,7 @@ def pools(folder: Path) -> dict[tuple[str, int], Pool]:
     """Give what the model makes of the pictures that it never saw: (shift, grade) to pool; ("", 0) as they are."""
     images, labels, trained = pictures()
     held = [index for index in range(len(images)) if not trained[index]]
-    engine = Engine(model(folder), image_size=(SIDE, SIDE), threads=1)
+    engine = OnnxEngine(model(folder), Opening((SIDE, SIDE)))
     random = np.random.default_rng(7)
     changes: dict[str, Callable[[NDArray[np.uint8], float], NDArray[Any]]] = {
         "brightness": lambda image, by: image * by,
@@ -137,7 +138,7 @@ def chances(shift: str, grade: int, labels: NDArray[np.int64]) -> NDArray[np.flo
     return np.asarray(weights / weights.sum())
 
 
-def _seen(engine: Engine, images: Images, labels: NDArray[np.int64]) -> Pool:
+def _seen(engine: OnnxEngine, images: Images, labels: NDArray[np.int64]) -> Pool:
     scores, looks = [], []
     name = engine.inputs[0].name
     for start in range(0, len(images), 256):

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Sequence
 from threading import Event
 
-from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, SERVICE, Kind, KubernetesApi, Object
+from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, SERVICE, TRAIN_JOB, Kind, KubernetesApi, Object
 from adapters.kubernetes_pods import selector
-from controller.informer import KINDS, Change, Informer, Name
+from controller.informer import KINDS, OPTIONAL, Change, Informer, Name
 from specs.errors import TrunklineError
 
 log = logging.getLogger("trunkline.audit")
@@ -16,7 +16,7 @@ log = logging.getLogger("trunkline.audit")
 OURS = selector()
 GRACE = 5.0
 """Seconds that the watch may be behind a list."""
-_SELECTED: dict[Kind, dict[str, str]] = {MODEL_SPEC: {}, JOB: OURS, DEPLOYMENT: OURS, SERVICE: OURS}
+_SELECTED: dict[Kind, dict[str, str]] = {MODEL_SPEC: {}, JOB: OURS, DEPLOYMENT: OURS, SERVICE: OURS, TRAIN_JOB: OURS}
 
 
 class Audit:
@@ -50,7 +50,7 @@ class Audit:
     def once(self, stop: Event, tell: Callable[[Change], None]) -> None:
         """Compare all kinds once: ``tell`` gets what vanished; counts what the watch missed."""
         missed = 0
-        for kind in KINDS:
+        for kind in (*KINDS, *(kind for kind in OPTIONAL if self._api.offers(kind))):
             before = self._informer.snapshot(kind)
             listed = self._list(kind)
             for change in self._informer.vanished(kind, before, listed):

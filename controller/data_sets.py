@@ -31,7 +31,7 @@ class Reference:
 
     model: ModelKey
     part: str
-    """``train`` or ``golden``."""
+    """``train``, ``golden`` or ``calibration``."""
     source: Source
     task: Task
     manifest: str | None
@@ -56,7 +56,7 @@ def references(store: Store, specs: Mapping[ModelKey, Spec]) -> list[Reference]:
     return [
         Reference(key, part, source, spec.task, manifest_digest(store, source, spec.task))
         for key, spec in specs.items()
-        for part, source in (("train", spec.data.train), ("golden", spec.data.golden)) if source is not None
+        for field, source in spec.data.named for part in (field.rpartition(".")[2],)
     ]  # fmt: skip
 
 

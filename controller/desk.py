@@ -213,5 +213,5 @@ def _joined(newest: str, windows: str) -> str:
 
 def _pace(status: ModelStatus) -> float:
     serving = status.condition(ConditionType.SERVING)
-    rolling = serving is not None and serving.reason == Reason.ROLLING_OUT
+    rolling = serving is not None and serving.reason in (Reason.ROLLING_OUT, Reason.CANARY)
     return ROLLOUT_PACE if rolling else WORK_PACE

@@ -16,7 +16,7 @@ from controller.alerts import Alerts
 from controller.audit import Audit
 from controller.bindings import Site
 from controller.desk import Desk
-from controller.informer import Change
+from controller.informer import OPTIONAL, Change
 from controller.lease import Lease
 from controller.metrics import Metrics
 from controller.probes import Probes
@@ -174,6 +174,8 @@ class Host:
         log.info("working on %d models with %d workers", self.desk.informer.count(MODEL_SPEC), self.workers)
         if not all(self.audit.wait_for(kind, self._stop) for kind in (DEPLOYMENT, JOB)):
             return
+        for kind in OPTIONAL:  # from now on what is listed anew is news; whether it is watched, the audit finds out
+            self.desk.informer.mark_synced(kind)
         log.info("%d Deployments are known; looking at all models once more", self.desk.informer.count(DEPLOYMENT))
         for key in self.desk.informer.models():
             self.desk.queue.add(key, Priority.ROUTINE)

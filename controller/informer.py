@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 
-from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, Kind, Object
+from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, TRAIN_JOB, Kind, Object
 from adapters.kubernetes_pods import MODEL
 from specs.digests import desired_digest
 from specs.modelspec import ModelKey
 
 KINDS = (MODEL_SPEC, JOB, DEPLOYMENT)
+OPTIONAL = (TRAIN_JOB,)
+"""Kinds that are watched where the cluster has them."""
 Name = tuple[str, str]
 """Namespace and name."""
 
@@ -61,7 +63,7 @@ class Informer:
         self._models: dict[ModelKey, Live] = {}
         self._children: dict[str, dict[Name, bytes]] = {DEPLOYMENT.plural: {}}
         self._synced: set[str] = set()
-        self._known: dict[str, dict[Name, str]] = {kind.plural: {} for kind in KINDS}
+        self._known: dict[str, dict[Name, str]] = {kind.plural: {} for kind in (*KINDS, *OPTIONAL)}
 
     def saw(self, kind: Kind, event: str | None, body: Mapping[str, Any]) -> Change | None:
         """Take in what a watch (or an answer to a write of ours) says; None where it is nothing new.

@@ -1,8 +1,8 @@
 """The operator: ``kopf run -m controller.operator --all-namespaces --standalone``.
 
-kopf is the informer and nothing else: three low-level handlers that hand events on in microseconds. No handler of its
-would write an annotation, set a finalizer or keep state in an object (DESIGN section 7); all decisions are made by
-workers, one model at a time.
+kopf is the informer and nothing else: a low-level handler for each kind that hands events on in microseconds. No
+handler of its would write an annotation, set a finalizer or keep state in an object (DESIGN section 7); all decisions
+are made by workers, one model at a time.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 
 import kopf
 
-from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, Kind
+from adapters.kubernetes_api import DEPLOYMENT, JOB, Kind
 from adapters.kubernetes_pods import MANAGED_BY, US
 from controller.host import Host
+from controller.informer import KINDS, OPTIONAL
 
 BEAT = 1.0
 _OURS = f"{MANAGED_BY}={US}"
@@ -85,7 +86,7 @@ def install(registry: kopf.OperatorRegistry, make: Callable[[], Host]) -> None:
         async def saw(event: kopf.RawEvent, **_: object) -> None:
             running["host"].saw(kind, event["type"], event["object"])
 
-    for kind in (MODEL_SPEC, JOB, DEPLOYMENT):
+    for kind in (*KINDS, *OPTIONAL):  # kopf passes over what the cluster does not have, with one line in the log
         watch(kind)
 
 
@@ -112,7 +113,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     # One list, not pages: a page's token that expires ends the process.
     settings.watching.chunk_size = None
     # Jobs and Deployments of others stay with the API server.
-    for kind in (JOB, DEPLOYMENT):
+    for kind in (JOB, DEPLOYMENT, *OPTIONAL):
         group, _, version = kind.api_version.rpartition("/")
         settings.watching.label_selectors[group, version, kind.plural] = _OURS
     # Our handlers take microseconds; a limit would only make them wait for idle workers to go away.

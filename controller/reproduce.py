@@ -33,7 +33,7 @@ from specs.records import (
     progress_key,
     run_key,
 )
-from specs.workorders import AnyOrder, EvaluateOrder, ExportOrder, TrainOrder, export_digest
+from specs.workorders import AnyOrder, EvaluateOrder, ExportOrder, TrainOrder, way_of
 
 Watch = Callable[[str, int, int], None]
 """Is told what goes on, how far it is, and how far it goes (0 where unknown)."""
@@ -116,11 +116,14 @@ class _Attempt:
 
     def _exported(self, name: str, then: ExportRecord) -> ExportAgain:
         size = image_size(self._release.run.inputs["args"])
-        if export_digest(then.format, then.args, size) != then.export_digest:
+        if way_of(then, size) != then.export_digest:
             return ExportAgain(name, then.file or "", None, "it was exported at another size than it was trained at")
+        if then.calibration:
+            copy_dataset(self._source, self._store, then.calibration, self._told("bringing calibration data"))
         order = ExportOrder(
             **self._who, weights=then.weights, export_digest=then.export_digest, task=self._release.spec.task,
-            format=then.format, args=then.args, image_size=size,
+            format=then.format, args=then.args, image_size=size, calibration=then.calibration,
+            runtime=then.made_for or None,
         )  # fmt: skip
         record = self._do(order, export_key(order.weights, order.export_digest), ExportRecord, f"exporting {name}")
         return export_again(name, then, record)

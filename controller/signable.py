@@ -8,12 +8,13 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from adapters.artifact_signatures import export_claim
+from specs.digests import hex_of
 from specs.errors import Stalled
 from specs.modelspec import Spec
-from specs.records import ArtifactRecord, ExportRecord, Record, RunRecord, artifact_key, export_key, run_key
+from specs.records import ArtifactRecord, ExportRecord, Record, RunRecord, artifact_key, run_key
 from specs.release import Pin
 from specs.signatures import Claim, WeightsClaim
-from specs.workorders import export_digest
+from specs.workorders import way_of
 
 R = TypeVar("R", bound=Record)
 
@@ -77,10 +78,12 @@ def _candidate(store: Store, spec: Spec) -> Iterator[Claim]:
     if run is None or run.weights is None:
         return
     yield WeightsClaim(file=run.weights, run=run.inputs_digest)
-    for export in spec.exports:
-        key = export_key(run.weights, export_digest(export.format, export.args, spec.image_size))
+    ways = [(export.released_format, export.released_args) for export in spec.exports]
+    for key in store.list(f"exports/{hex_of(run.weights)}-"):  # calibration data and devices are a part of their names
         made = _read(store, key, ExportRecord)
-        if made is not None and made.file is not None:
+        if made is None or made.file is None or (made.format, made.args) not in ways:
+            continue
+        if made.weights == run.weights and way_of(made, spec.image_size) == made.export_digest:
             yield export_claim(store, made.file, run.weights)
 
 

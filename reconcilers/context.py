@@ -7,6 +7,7 @@ from enum import Enum
 from functools import cached_property
 
 from reconcilers.actions import Action
+from reconcilers.engines import made_for
 from reconcilers.observed import Observed
 from specs.experiment_records import TuningRecord
 from specs.modelspec import ModelKey, Spec
@@ -106,7 +107,32 @@ class Context:
         return record if record is not None and record.tuning_digest == self.tuning_digest else None
 
     @cached_property
+    def calibration(self) -> str | None:
+        """Digest of the manifest of the pictures for INT8: those that were trained on, where the spec names no others.
+
+        None while that is not known.
+        """
+        source, fact = self.spec.data.calibration, self.observed.calibration
+        if source is None:
+            run = self.run
+            return (run.dataset if run else None) or self.dataset
+        if source.in_store:
+            return source.digest
+        return fact.digest if fact is not None and fact.manifest is not None else None
+
+    @cached_property
+    def made_for(self) -> dict[str, dict[str, str]]:
+        """Export name to what a device must be like, where its file works on one kind only and that is known."""
+        return made_for(self.spec, self.observed)
+
+    @cached_property
     def export_digests(self) -> dict[str, str]:
         """Export name to the digest that names its way of exporting."""
         size = self.spec.image_size
-        return {export.name: export_digest(export.format, export.args, size) for export in self.spec.exports}
+        return {
+            export.name: export_digest(
+                export.released_format, export.released_args, size,
+                calibration=self.calibration, runtime=self.made_for.get(export.name),
+            )
+            for export in self.spec.exports
+        }  # fmt: skip

@@ -44,8 +44,8 @@ def _stop(flaw: Flaw | None) -> Step | None:
 
 def _not_named(ctx: Context) -> Step | None:
     """Refuse what no job can find: a data set in the store without its digest."""
-    for field, source in (("spec.data.train", ctx.spec.data.train), ("spec.data.golden", ctx.spec.data.golden)):
-        if source is not None and source.in_store and source.digest is None:
+    for field, source in ctx.spec.data.named:
+        if source.in_store and source.digest is None:
             return _stop(Flaw(
                 Reason.DATA_NOT_PINNED,
                 f"{field}.uri.digest is missing; a reference without digest is never trained on. "
@@ -55,7 +55,8 @@ def _not_named(ctx: Context) -> Step | None:
 
 
 def _unusable(ctx: Context) -> Step | None:
-    for field, fact in (("spec.data.train", ctx.observed.train), ("spec.data.golden", ctx.observed.golden)):
+    for field, _ in ctx.spec.data.named:
+        fact = ctx.observed.fact(field)
         if fact is not None and fact.reason:
             return _stop(Flaw(Reason(fact.reason), f"{field}: {fact.message}"))
     return None
@@ -64,13 +65,21 @@ def _unusable(ctx: Context) -> Step | None:
 def _flawed(ctx: Context) -> Step | None:
     world = ctx.observed
     return _stop(
-        flaw_of(ctx, world.train, world.shared_pictures) or _other_task(ctx, "spec.data.golden", world.golden)
+        flaw_of(ctx, world.train, world.shared_pictures)
+        or _other_task(ctx, "spec.data.golden", world.golden)
+        or _other_task(ctx, "spec.data.calibration", world.calibration)
+        or _leakage(world.shared_with_calibration, "calibration")
     )
 
 
 def _invalid(ctx: Context) -> Step | None:
-    record = validation(ctx)
-    return _stop(invalid(record, ctx.spec.data.expect)) if record is not None else None
+    record, apart, expect = validation(ctx), ctx.observed.calibration_validation, ctx.spec.data.expect
+    flaw = invalid(record, expect) if record is not None else None
+    if flaw is None and apart is not None and orders.is_about(apart, ctx.calibration, ctx.golden):
+        found = invalid(apart, Expectations(max_near_leaks=expect.max_near_leaks if expect else None))
+        begin = "spec.data.calibration, looked at like training data"
+        flaw = Flaw(found.reason, f"{begin}: {found.message}") if found else None
+    return _stop(flaw)
 
 
 def validation(ctx: Context) -> ValidationRecord | None:
@@ -91,7 +100,7 @@ def flaw_of(ctx: Context, train: DatasetFact | None, shared: tuple[str, ...]) ->
     return (
         _other_task(ctx, "spec.data.train", train)
         or _unexpected(ctx, train)
-        or _leakage(shared)
+        or _leakage(shared, "training")
         or _foreign_classes(train, ctx.observed.golden)
     )
 
@@ -131,11 +140,11 @@ def _unexpected(ctx: Context, fact: DatasetFact | None) -> Flaw | None:
     return Flaw(Reason.DATA_UNEXPECTED, "spec.data.expect: " + "; ".join(found)) if found else None
 
 
-def _leakage(shared: tuple[str, ...]) -> Flaw | None:
+def _leakage(shared: tuple[str, ...], kind: str) -> Flaw | None:
     """A picture that is in both sets would make every measurement too good."""
     if not shared:
         return None
-    text = f"{len(shared)} golden images are also in the training data, for instance {', '.join(shared[:3])}"
+    text = f"{len(shared)} golden images are also in the {kind} data, for instance {', '.join(shared[:3])}"
     return Flaw(Reason.DATA_LEAKAGE, f"{text}; remove them from one of the two")
 
 

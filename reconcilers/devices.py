@@ -21,7 +21,7 @@ from reconcilers.rollout import plan_rollout
 from reconcilers.vetting import Vetting
 from specs.errors import TrunklineError
 from specs.facts import SourcedSpec
-from specs.fleet import Device, DeviceModel, Waves, Word, rank
+from specs.fleet import Device, DeviceModel, Word, rank
 from specs.manifest import parse
 from specs.modelspec import ModelKey, Spec
 from specs.names import serving_name
@@ -57,14 +57,17 @@ class Looked:
     """Whether looking again soon is worth while."""
 
 
-def is_reached(spec: Spec, model: str, device: Device, waves: Waves, state: ServingState | None) -> bool:
-    """Whether a device may serve the release. What it serves already it never gives back because of a wave."""
+def is_reached(spec: Spec, model: str, device: Device, below: int, state: ServingState | None) -> bool:
+    """Whether a device may serve the release, which has reached ranks ``below``.
+
+    What it serves already it never gives back because of a wave.
+    """
     release, serving = spec.release, spec.serving
     if release is None or serving is None:
         return False
     file = release.exports.get(serving.export)
     has_it = state is not None and state.ready and (state.version, state.file) == (release.version, file)
-    return undoes(release) or has_it or rank(model, device.name) < waves.below
+    return undoes(release) or has_it or rank(model, device.name) < below
 
 
 def as_reached(spec: Spec, *, reached: bool) -> Spec | None:
@@ -110,11 +113,11 @@ class DeviceLoop:
         self, source: SourcedSpec, spec: Spec, state: ServingState | None, before: DeviceModel | None
     ) -> Looked:  # fmt: skip
         model = serving_name(*source.key)
-        reached = is_reached(spec, model, self._device, Waves(), state)
+        reached = is_reached(spec, model, self._device, 0, state)
         if not reached and spec.release is not None and spec.serving is not None:
             release = spec.release
-            waves = self._ports.fleet.waves(model, release.version, release.exports.get(spec.serving.export, ""))
-            reached = is_reached(spec, model, self._device, waves, state)
+            below = self._ports.fleet.below(model, release.version, release.exports.get(spec.serving.export, ""))
+            reached = is_reached(spec, model, self._device, below, state)
         mine = as_reached(spec, reached=reached)
         if spec.suspend or mine is None:
             return Looked(self._told(model, state, before, waits=not reached))

@@ -60,6 +60,7 @@ def evidence(ctx: Context, content: dict[str, Any], version: int) -> dict[str, A
             "train": _dataset(ctx.observed.train, spec.data.train),
             "golden": _dataset(ctx.observed.golden, spec.data.golden),
             "validation": _dump(validation(ctx)),
+            **_calibration(ctx),
         },
         "run": _dump(ctx.run),
         "evaluation": _dump(ctx.observed.evaluations.get((ctx.weights or "", golden))),
@@ -78,6 +79,12 @@ def evidence(ctx: Context, content: dict[str, Any], version: int) -> dict[str, A
             for gate, result in zip(spec.gates, gate_results(ctx), strict=True)
         ],
     }  # fmt: skip
+
+
+def _calibration(ctx: Context) -> dict[str, Any]:
+    """Give the pictures for INT8, where there are any of their own."""
+    found = _dataset(ctx.observed.calibration, ctx.spec.data.calibration)
+    return {"calibration": found} if found else {}
 
 
 def _export(ctx: Context, index: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from reconcilers import canary
 from reconcilers.actions import Action, Propose, RollOut, StartJob, Withdraw
 from reconcilers.context import Context, Verdict
 from reconcilers.limits import Crowd
@@ -34,7 +35,6 @@ from specs.workorders import (
     TrainOrder,
     TuneOrder,
     ValidateOrder,
-    export_digest,
 )
 
 _ROUNDS = 12
@@ -153,6 +153,8 @@ def _served(action: Action, spec: Spec, world: Observed) -> str:
     if state is not None and state.ready and (state.version, state.file) == (target.version, target.file):
         return "tells its server what else to do" if state.options != target.options.digest else "serves anew"
     text = f"serves v{target.version}"
+    if target.share is not None and state is not None:
+        text += f" in steps beside v{state.version}: {canary.told(spec)}, then alone"
     if not bake or release is None or release.previous is None or undoes(release):
         return text
     return f"{text}, on trial for {duration(bake)} beside v{release.previous.version}"
@@ -168,8 +170,7 @@ def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
     if isinstance(order, TrainOrder):
         return "retrains" if again else "trains"
     if isinstance(order, ExportOrder):
-        digests = {e.name: export_digest(e.format, e.args, spec.image_size) for e in spec.exports}
-        names = ", ".join(name for name, digest in digests.items() if digest == order.export_digest)
+        names = ", ".join(export.name for export in spec.exports if order.is_of(export))
         return f"{'re-exports' if again else 'exports'} {names}"
     if isinstance(order, ImportOrder):
         return "fetches the data"
@@ -221,6 +222,8 @@ def _assume_job(world: Observed, order: AnyOrder) -> Observed:
         found = ValidationRecord(
             train_digest=order.train, golden_digest=order.golden, task=order.task, train=SetReport(images=0)
         )
+        if world.calibration is not None and order.train == world.calibration.digest:
+            return replace(world, calibration_validation=found)
         return replace(world, validation=found)
     if isinstance(order, TuneOrder):
         nothing = TuningRecord(
@@ -253,10 +256,10 @@ def imagined_dataset(task: Task, named: str, names: list[str]) -> DatasetFact:
 def _assume_imported(world: Observed, order: ImportOrder) -> Observed:
     """Put a data set where it is missing; its classes are those of the other one."""
     named = next(iter(order.source.values())).get("digest", "")
-    names = [fact.manifest.names for fact in (world.train, world.golden) if fact and fact.manifest]
+    every = (world.train, world.golden, world.calibration)
+    names = [fact.manifest.names for fact in every if fact and fact.manifest]
     made = imagined_dataset(order.task, named, names[0] if names else [])
-    train, golden = (
-        made if fact is not None and fact.manifest is None and fact.digest == named else fact
-        for fact in (world.train, world.golden)
+    train, golden, calibration = (
+        made if fact is not None and fact.manifest is None and fact.digest == named else fact for fact in every
     )
-    return replace(world, train=train, golden=golden)
+    return replace(world, train=train, golden=golden, calibration=calibration)

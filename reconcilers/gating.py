@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from specs.exports import Gate
+from specs.exports import OF_EXPORTS, Gate
 from specs.records import ComparisonRecord, EvaluationRecord
 
 
@@ -17,7 +17,7 @@ class Measured:
     comparison: ComparisonRecord | None = None
     """With the champion; None while there is none."""
     extra: Mapping[str, float] | None = None
-    """``latency/…`` and ``artifact/…`` of an export."""
+    """``latency/…``, ``artifact/…``, ``memory/…`` and ``parity/…`` of an export."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def _label(gate: Gate) -> str:
 
 def _why(gate: Gate, measured: Measured) -> str:
     """Say what the gate could have asked for instead."""
+    if gate.export is None and gate.metric.startswith(OF_EXPORTS):
+        return "only exports have it; name one (export)"
     if gate.class_ and gate.confidence:
         return "single classes have no intervals; remove class or confidence"
     evaluation = measured.evaluation

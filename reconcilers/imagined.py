@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconcilers.actions import StartJob
+from reconcilers.context import Context
 from reconcilers.forecast import assume, imagined_dataset, untracked, without_expectations
 from reconcilers.observed import DatasetFact, Observed
 from reconcilers.plan import plan
@@ -17,7 +18,6 @@ from specs.modelspec import Spec
 from specs.records import ArtifactRecord, ExportRecord, RunRecord
 from specs.release import Pin
 from specs.serving_facts import ServingState
-from specs.workorders import export_digest
 
 _ROUNDS = 12
 _IMAGINED = "imagined"
@@ -47,8 +47,11 @@ def _done(world: Observed, source: SourcedSpec, spec: Spec) -> Observed:
 
 
 def _with_data(world: Observed, spec: Spec) -> Observed:
-    golden = _data(spec, spec.data.golden) if spec.data.golden else None
-    return replace(world, train=_data(spec, spec.data.train), golden=golden)
+    train, golden, calibration = (
+        _data(spec, source) if source else None
+        for source in (spec.data.train, spec.data.golden, spec.data.calibration)
+    )
+    return replace(world, train=train, golden=golden, calibration=calibration)
 
 
 def _data(spec: Spec, source: Source) -> DatasetFact | None:
@@ -76,12 +79,14 @@ def _with_pin(world: Observed, spec: Spec, pin: Pin) -> Observed:
         )
         for file in pin.exports.values()
     }
+    digests = Context(world.source.key, spec, _with_data(world, spec), 0.0).export_digests
     exports = {}
     for export in spec.exports if pin.run == spec.inputs_digest else ():
-        digest = export_digest(export.format, export.args, spec.image_size)
+        digest = digests[export.name]
         if export.name in pin.exports:
             exports[pin.weights, digest] = ExportRecord(
-                weights=pin.weights, export_digest=digest, format=export.format, args=export.args, status="Succeeded",
+                weights=pin.weights, export_digest=digest, format=export.released_format, args=export.released_args,
+                status="Succeeded",
                 file=pin.exports[export.name],
             )  # fmt: skip
     return replace(

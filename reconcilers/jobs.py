@@ -23,7 +23,6 @@ from specs.workorders import (
     TrackOrder,
     TrainOrder,
     ValidateOrder,
-    export_digest,
 )
 
 MAX_ATTEMPTS = 3
@@ -79,8 +78,7 @@ def placement_of(spec: Spec, order: AnyOrder) -> Placement:
         return Placement(queue=training.queue_name or "")
     if isinstance(order, ExportOrder):
         for export in spec.exports:
-            same = export_digest(export.format, export.args, spec.image_size) == order.export_digest
-            if same and (export.resources or export.node_selector):
+            if order.is_of(export) and (export.resources or export.node_selector):
                 return Placement.of(export.resources, export.node_selector, training.queue_name)
     if order.kind == TIRELESS:
         return Placement()  # a few requests and files need no accelerator

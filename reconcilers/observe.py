@@ -32,7 +32,7 @@ from specs.records import (
     run_key,
 )  # fmt: skip
 from specs.status import ModelStatus
-from specs.workorders import export_digest, tuning_digest
+from specs.workorders import tuning_digest
 
 _NOTHING = ModelStatus()
 
@@ -96,7 +96,6 @@ class Observer:
         observed = Observed(
             source=source,
             runs=runs,
-            exports=self._exports(spec, runs),
             artifacts=self._artifacts(spec),
             tuning=self._tuning(key, spec),
             serving=self._servers.state(serving_name(*key)),
@@ -107,6 +106,7 @@ class Observer:
         )
         observed = self._devices(key, spec, observed)
         observed = self._data.look(spec, observed)
+        observed = replace(observed, exports=self._exports(Context(key, spec, observed, 0.0)))
         observed = self._measurements(key, spec, observed)
         observed = self._mirrors(Context(key, spec, observed, 0.0))
         observed = self.traffic.look(Context(key, spec, observed, 0.0), previous, now)
@@ -122,11 +122,11 @@ class Observer:
         found = {digest: self._records.get(run_key(digest), RunRecord) for digest in wanted}
         return {digest: run for digest, run in found.items() if run is not None}
 
-    def _exports(self, spec: Spec, runs: Mapping[str, RunRecord]) -> dict[tuple[str, str], ExportRecord]:
-        run = runs.get(spec.inputs_digest)
-        if run is None or run.weights is None:
+    def _exports(self, ctx: Context) -> dict[tuple[str, str], ExportRecord]:
+        """Look up the exports of the candidate, which its data and the device that serves have a part in."""
+        if ctx.weights is None:
             return {}
-        keys = [(run.weights, export_digest(e.format, e.args, spec.image_size)) for e in spec.exports]
+        keys = [(ctx.weights, digest) for digest in ctx.export_digests.values()]
         found = {key: self._records.get(export_key(*key), ExportRecord) for key in keys}
         return {key: record for key, record in found.items() if record is not None}
 

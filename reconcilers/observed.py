@@ -107,6 +107,10 @@ class Observed:
     golden: DatasetFact | None = None
     shared_pictures: tuple[str, ...] = ()
     """Golden pictures that are in the training data as well, by path in golden. Counted once, not in every plan."""
+    calibration: DatasetFact | None = None
+    """Pictures for INT8, where the spec names any."""
+    shared_with_calibration: tuple[str, ...] = ()
+    """Golden pictures that are among them as well."""
     resolved: Mapping[str, Source] = field(default_factory=dict)
     """Field (``spec.data.train``) to what its bare reference stands for now."""
     newer: NewerData | None = None
@@ -115,6 +119,8 @@ class Observed:
     """Field to why what it names could not be found out: of a bare reference, or ``spec.triggers.onData``."""
     validation: ValidationRecord | None = None
     """Of training data and golden set."""
+    calibration_validation: ValidationRecord | None = None
+    """Of the pictures for INT8 and golden set."""
     tuning: TuningRecord | None = None
     tracked: Mapping[str, TrackRecord] = field(default_factory=dict)
     """By inputsDigest: mirrors of runs, where ``spec.tracking`` says now."""
@@ -167,3 +173,8 @@ class Observed:
     """Those of them that no open pull request needs and nobody else committed to."""
     crowd: Crowd = field(default_factory=Crowd)
     """The proposals of all models of the repository."""
+
+    def fact(self, field: str) -> DatasetFact | None:
+        """Give what is known of the data set that a field (``spec.data.golden``) names."""
+        known = {"train": self.train, "golden": self.golden, "calibration": self.calibration}
+        return known[field.rpartition(".")[2]]

@@ -39,14 +39,20 @@ class DataObserver:
         """Give the snapshot with all about data in it; ``observed`` knows the origin and the runs."""
         ctx = Context(observed.source.key, spec, observed, 0.0)
         train = self._train(ctx)
-        golden = self._dataset(ctx, spec.data.golden) if spec.data.golden else None
-        observed = replace(
-            observed, train=train, golden=golden, shared_pictures=self._records.shared_pictures(train, golden)
+        golden, calibration = (
+            self._dataset(ctx, source) if source else None for source in (spec.data.golden, spec.data.calibration)
         )
+        observed = replace(
+            observed, train=train, golden=golden, calibration=calibration,
+            shared_pictures=self._records.shared_pictures(train, golden),
+            shared_with_calibration=self._records.shared_pictures(calibration, golden),
+        )  # fmt: skip
         for field, source in spec.unpinned:
             observed = self._resolved(ctx, field, source, observed)
         ctx = replace(ctx, observed=observed)
-        return replace(self._newer(ctx), validation=self._validation(ctx, ctx.dataset))
+        seen = self._newer(ctx)
+        apart = self._validation(ctx, ctx.calibration) if spec.data.calibration else None
+        return replace(seen, validation=self._validation(ctx, ctx.dataset), calibration_validation=apart)
 
     def _train(self, ctx: Context) -> DatasetFact | None:
         """Look up the training data; where only its import is not recorded, the run still tells what it was."""

@@ -148,14 +148,15 @@ def question(ctx: Context) -> Question:
     spec, triggers, state = ctx.spec, ctx.spec.triggers, ctx.observed.serving
     schedule = (triggers.schedule if triggers else None) or ""
     release, bake = spec.release, bake_time(spec)
-    if release is None or spec.serving is None or (spec.monitoring is None and not bake):
+    beside = state.canary.version if state is not None and state.canary is not None else None
+    if release is None or spec.serving is None or (spec.monitoring is None and not bake and beside is None):
         return Question(ctx.key, spec.task, schedule=schedule)
     answers = state.version if state is not None and state.ready and state.version is not None else release.version
     file = state.file if state is not None and state.ready else release.exports.get(spec.serving.export)
     before = release.previous.version if release.previous is not None and answers == release.version else None
     window = seconds(spec.monitoring.window) if spec.monitoring is not None else _ONE
     windows = known_windows(spec.monitoring) if spec.monitoring is not None else 0
-    watch = Watch(serving_name(*ctx.key), answers, before, window, windows, bake)
+    watch = Watch(serving_name(*ctx.key), answers, before, window, windows, bake, beside)
     profile = (file, ctx.golden) if file is not None and ctx.golden is not None else None
     return Question(ctx.key, spec.task, watch, spec.monitoring, profile, schedule)
 

@@ -41,14 +41,16 @@ def lookups(ctx: Context) -> Iterator[AnyOrder]:
 
 def imports(ctx: Context) -> Iterator[AnyOrder]:
     """Give the fetching of pinned data that the store does not have. What a run has learned is not needed again."""
-    named = ((ctx.spec.data.train, ctx.observed.train), (ctx.spec.data.golden, ctx.observed.golden))
-    for source, fact in named[ctx.run is not None :]:
+    for field, source in ctx.spec.data.named:
+        fact = ctx.observed.fact(field)
         there = fact is not None and (fact.manifest is not None or fact.reason)
-        if source is not None and source.digest is not None and not source.in_store and not there:
+        if field == "spec.data.train" and ctx.run is not None:
+            continue
+        if source.digest is not None and not source.in_store and not there:
             yield import_of(ctx, source)
 
 
-def is_about(record: ValidationRecord | None, train: str, golden: str | None) -> bool:
+def is_about(record: ValidationRecord | None, train: str | None, golden: str | None) -> bool:
     """Whether a validation is that of these two data sets."""
     return record is not None and (record.train_digest, record.golden_digest) == (train, golden)
 
@@ -61,6 +63,10 @@ def validation(ctx: Context) -> Iterator[AnyOrder]:
     to_come = ctx.run is None or (weights and golden and (weights, golden) not in ctx.observed.evaluations)
     if to_come and not is_about(ctx.observed.validation, train, golden):
         yield _validate(ctx, train)
+    apart = ctx.calibration if ctx.spec.data.calibration is not None else None
+    to_come = any(export.is_calibrated and export_record(ctx, export) is None for export in ctx.spec.exports)
+    if to_come and apart not in (None, train) and not is_about(ctx.observed.calibration_validation, apart, golden):
+        yield _validate(ctx, apart)
 
 
 def _validate(ctx: Context, train: str) -> ValidateOrder:
@@ -138,14 +144,22 @@ def exports(ctx: Context) -> Iterator[AnyOrder]:
     for export in ctx.spec.exports:
         record = export_record(ctx, export)
         if record is None:
-            yield ExportOrder(
-                model=str(ctx.key), commit=ctx.observed.source.changed.sha, weights=ctx.weights,
-                export_digest=ctx.export_digests[export.name], task=ctx.spec.task,
-                format=export.format, args=export.args, image_size=ctx.spec.image_size, golden=ctx.golden,
-            )  # fmt: skip
-        elif record.file:
-            yield from _evaluate(ctx, record.file, export.format)
+            yield from _export(ctx, export, ctx.weights)
+        elif record.file and not record.unmeasured:
+            yield from _evaluate(ctx, record.file, record.format)
             yield from _compare_export(ctx, export, record.file)
+
+
+def _export(ctx: Context, export: Export, weights: str) -> Iterator[ExportOrder]:
+    calibration = ctx.calibration if export.is_calibrated else None
+    if export.is_calibrated and calibration is None:
+        return  # the data comes first
+    yield ExportOrder(
+        model=str(ctx.key), commit=ctx.observed.source.changed.sha, weights=weights,
+        export_digest=ctx.export_digests[export.name], task=ctx.spec.task, format=export.released_format,
+        args=export.released_args, image_size=ctx.spec.image_size, golden=ctx.golden, calibration=calibration,
+        runtime=ctx.made_for.get(export.name),
+    )  # fmt: skip
 
 
 def export_baseline(ctx: Context, export: Export, file: str) -> str | None:
@@ -159,7 +173,7 @@ def export_baseline(ctx: Context, export: Export, file: str) -> str | None:
 def _compare_export(ctx: Context, export: Export, file: str) -> Iterator[AnyOrder]:
     baseline = export_baseline(ctx, export, file)
     if baseline is not None:
-        yield from _evaluate(ctx, baseline, export.format)
+        yield from _evaluate(ctx, baseline, ctx.observed.artifacts[baseline].format)
         yield from _compare(ctx, file, baseline)
 
 

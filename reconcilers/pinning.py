@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 
 from reconcilers import jobs, orders
 from reconcilers.actions import Action
@@ -17,7 +18,9 @@ from specs.status import ConditionType as Type
 from specs.status import Reason
 
 INTENT = "bump-data"
-_NAMES = {"spec.data.train": "training data", "spec.data.golden": "golden set"}
+_NAMES = {
+    "spec.data.train": "training data", "spec.data.golden": "golden set", "spec.data.calibration": "calibration data",
+}  # fmt: skip
 
 
 def plan_pins(ctx: Context) -> Step | None:
@@ -50,10 +53,9 @@ def settled_pins(ctx: Context) -> tuple[Action, ...]:
 
 def answered(ctx: Context) -> tuple[Action, ...]:
     """Close open proposals about data: the tracked branch names what they ask for, or asks for something else."""
-    named = {"spec.data.train": ctx.spec.data.train, "spec.data.golden": ctx.spec.data.golden}
-    given = {field: source for field, source in named.items() if source is not None}
-    each = [content({field: source}) for field, source in given.items()]
-    return applied(ctx, INTENT, *each, content(given), otherwise=_OTHER)
+    given = ctx.spec.data.named
+    asked = (dict(some) for count in range(1, len(given) + 1) for some in combinations(given, count))
+    return applied(ctx, INTENT, *map(content, asked), otherwise=_OTHER)
 
 
 _OTHER = "The data that the tracked branch names is not what this was about any more."

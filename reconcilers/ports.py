@@ -209,6 +209,9 @@ class Fleet(Protocol):
     def waves(self, model: str, version: int, file: str) -> Waves:
         """Give how far a release has come; ``model`` is the name at the server."""
 
+    def below(self, model: str, version: int, file: str) -> int:
+        """Give the rank below which devices are reached by a release."""
+
     def open(self, record: WaveRecord) -> None:
         """Open a wave; no-op where it is open."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from reconcilers import orders, report
+from reconcilers.actions import Action
 from reconcilers.context import Context, Step, Verdict
 from reconcilers.drafts import Draft, Edit
 from reconcilers.evidence import evidence_files
 from reconcilers.proposals import applied, plan_proposal, stale
+from specs.engines import MACHINE_BOUND
 from specs.release import Pin
 from specs.status import ConditionType as Type
 from specs.status import Reason
@@ -44,13 +46,26 @@ def plan_promotion(ctx: Context) -> Step:
     if content is None:  # never so behind the steps before this one
         return Step(Type.PROPOSED, Verdict.WAIT, Reason.EXPORTING, "the candidate is not complete")
     if is_released(ctx):
-        return Step(Type.PROPOSED, Verdict.DONE, Reason.RELEASED, actions=applied(ctx, INTENT, content))
+        return Step(Type.PROPOSED, Verdict.DONE, Reason.RELEASED, actions=_over(ctx, content))
     release = ctx.spec.release
     if release is not None and release.hold is not None:
         actions = stale(ctx, INTENT, reason="Obsolete", sentence="Promotions are on hold.")
         text = f"spec.release.hold: {release.hold.reason}; remove it by pull request to go on"
         return Step(Type.PROPOSED, Verdict.REST, Reason.HELD, text, actions)
     return plan_proposal(ctx, draft(ctx, content))
+
+
+def _over(ctx: Context, content: dict[str, Any]) -> tuple[Action, ...]:
+    """Close what is asked no more.
+
+    Not while the engine of a release waits to be loaded: a server that started again will say once more that it is for
+    another device, and what was asked then is asked still.
+    """
+    release, serving = ctx.spec.release, ctx.spec.serving
+    file = release.exports.get(serving.export) if release and serving else None
+    artifact, state = ctx.observed.artifacts.get(file or ""), ctx.observed.serving
+    waits = artifact is not None and artifact.format in MACHINE_BOUND and (state is None or state.file != file)
+    return () if waits else applied(ctx, INTENT, content)
 
 
 def draft(ctx: Context, content: dict[str, Any]) -> Draft:

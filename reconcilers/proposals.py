@@ -216,5 +216,14 @@ def asked(ctx: Context, intent: str, subject: str) -> bool:
     return any(p.intent == intent and subject_of(p.pull) == short(subject) for p in ctx.observed.proposals)
 
 
+def not_agreed(ctx: Context, intent: str, subject: str) -> bool:
+    """Whether a proposal of that intent about that run is open, or was closed by people who said no."""
+    same = (p.pull for p in ctx.observed.proposals if p.intent == intent and subject_of(p.pull) == short(subject))
+    return any(
+        pull.state is PullState.OPEN or (pull.state is PullState.CLOSED and closed_because(pull) is None)
+        for pull in same
+    )
+
+
 def _name(state: ProposalState) -> str:
     return f"pull request #{state.pull.number}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -18,9 +19,9 @@ from specs.evidence import Evidence, GateEvidence
 from specs.exports import Export, Gate
 from specs.facts import SourcedSpec
 from specs.modelspec import Spec
-from specs.records import ComparisonRecord, DatasetManifest, EvaluationRecord
+from specs.records import ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord
 from specs.release import Release
-from specs.workorders import export_digest
+from specs.workorders import way_of
 
 
 def prove_evidence(event: Event) -> Iterator[Finding]:
@@ -80,7 +81,7 @@ def _pairs(event: Event, release: Release, evidence: Evidence) -> Iterator[tuple
         if record is not None:
             yield f"weights of export {name}", release.weights, record.weights
             if same:
-                way = export_digest(record.format, record.args, size)
+                way = way_of(record, size)
                 yield f"way of export {name}", way, record.export_digest
         if measured is not None:
             yield f"measured file of export {name}", release.exports[name], measured.subject
@@ -165,7 +166,24 @@ def _context(event: Event, evidence: Evidence, spec: Spec) -> Context:
         comparisons={(each.subject, each.baseline, each.golden): each for each in _compared(comparisons)},
         exports={(each.weights, each.export_digest): each for each in records},
     )  # fmt: skip
-    return Context(event.key, spec, observed, float(step.commit.when))
+    ctx = Context(event.key, spec, observed, float(step.commit.when))
+    return replace(ctx, observed=replace(observed, exports={**observed.exports, **_looked_up(ctx, evidence)}))
+
+
+def _looked_up(ctx: Context, evidence: Evidence) -> dict[tuple[str, str], ExportRecord]:
+    """Give the exports as the plan of the spec looks them up.
+
+    What a way of exporting owes to calibration data or to a device, only the evidence knows here.
+    """
+    found, size = {}, ctx.spec.image_size
+    recorded = {each.name: each.record for each in evidence.exports if each.record}
+    for export in ctx.spec.exports:
+        record = recorded.get(export.name)
+        if record is None or (record.format, record.args) != (export.released_format, export.released_args):
+            continue
+        if record.export_digest == way_of(record, size):
+            found[record.weights, ctx.export_digests[export.name]] = record
+    return found
 
 
 def _golden(evidence: Evidence, spec: Spec) -> DatasetFact | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from reconcilers import orders
 from reconcilers.context import Context
@@ -12,9 +12,10 @@ from reconcilers.markdown import block, code, escape, interval, number, picture,
 from reconcilers.observed import DatasetFact
 from reconcilers.steps import gate_results, parity
 from specs.digests import short
+from specs.exports import Export
 from specs.modelspec import MAIN_METRIC
 from specs.names import evidence_dir
-from specs.records import Environment
+from specs.records import Environment, ExportRecord
 
 
 def title(ctx: Context, version: int) -> str:
@@ -146,15 +147,43 @@ def _exports(ctx: Context) -> str:
             continue
         found = parity(ctx, export, record)
         rows.append((
-            escape(export.name), escape(export.format), f"{record.size / 1e6:.2f} MB",
-            number(record.metrics.get("latency/p50_ms")), number(record.metrics.get("latency/p95_ms")),
-            f"{found[1]:+.4g}" if found else "–",
+            escape(export.name), _format(export, record), f"{record.size / 1e6:.2f} MB",
+            *(number(record.metrics.get(f"latency/p{each}_ms")) for each in (50, 95, 99)),
+            _megabytes(record.metrics.get("memory/peak_bytes")),
+            _megabytes(record.metrics.get("memory/added_bytes")), f"{found[1]:+.4g}" if found else "–",
         ))  # fmt: skip
-    return table(("export", "format", "size", "p50 ms", "p95 ms", "loss against weights"), rows)
+    head = ("export", "format", "size", "p50 ms", "p95 ms", "p99 ms", "memory", "of it its own", "loss against weights")
+    return table(head, rows) + "".join(_remarks(ctx))
+
+
+def _format(export: Export, record: ExportRecord) -> str:
+    """Say what it is, and what a device makes of it."""
+    made = f", from which each device makes {export.format}" if export.build_on == "Device" else ""
+    return escape(f"{record.format}{made}")
+
+
+def _megabytes(count: float | None) -> str:
+    return "–" if count is None else f"{count / 1e6:.1f} MB"
+
+
+def _remarks(ctx: Context) -> Iterator[str]:
+    """Say what numbers do not: on which machine an engine works, what INT8 was found on, why nothing was measured."""
+    for export in ctx.spec.exports:
+        record = orders.export_record(ctx, export)
+        if record is None:
+            continue
+        if record.runtime:
+            told = ", ".join(f"{name} {value}" for name, value in sorted(record.runtime.items()))
+            yield f"\n{code(export.name)} works where it was made only, and on machines alike: {escape(told)}.\n"
+        if record.calibration:
+            yield f"\n{code(export.name)} is INT8, by the pictures of {code(short(record.calibration))}.\n"
+        if record.unmeasured:
+            yield f"\n{code(export.name)} could not be run where it was made: {escape(record.unmeasured)}.\n"
 
 
 def _data(ctx: Context) -> str:
-    rows = [_dataset_row(name, fact) for name, fact in (("train", ctx.observed.train), ("golden", ctx.observed.golden))]
+    every = ("train", "golden", "calibration")
+    rows = [_dataset_row(name, ctx.observed.fact(name)) for name in every]
     return table(("set", "digest", "images", "classes"), [row for row in rows if row])
 
 

@@ -72,7 +72,7 @@ def measured(ctx: Context, export_name: str | None) -> Measured:
         record = orders.export_record(ctx, export)
         subject = (record.file if record else None) or ""
         baseline = ctx.spec.release.exports.get(export_name, "") if ctx.spec.release else ""
-        extra = record.metrics if record else None
+        extra = metrics_of(ctx, export, record) if record else None
     return Measured(
         ctx.observed.evaluations.get((subject, golden)),
         ctx.observed.comparisons.get((subject, baseline, golden)),
@@ -104,6 +104,12 @@ def parity(ctx: Context, export: Export, record: ExportRecord) -> tuple[str, flo
     return metric, whole.values[metric] - part.values[metric]
 
 
+def metrics_of(ctx: Context, export: Export, record: ExportRecord) -> dict[str, float]:
+    """Give the numbers that only exports have: latency, size, memory, and what it loses against its weights."""
+    found = parity(ctx, export, record)
+    return record.metrics | ({"parity/drop": found[1]} if found else {})
+
+
 def parity_failure(ctx: Context, export: Export) -> str | None:
     """Say how an export breaks ``parity.maxDrop``; None where it does not."""
     record = orders.export_record(ctx, export)
@@ -111,7 +117,8 @@ def parity_failure(ctx: Context, export: Export) -> str | None:
         return None
     found = parity(ctx, export, record)
     if found is None:
-        return f"export {export.name}: parity was not measured; spec.data.golden is needed for it"
+        why = record.unmeasured or "spec.data.golden is needed for it"
+        return f"export {export.name}: parity was not measured; {why}"
     metric, drop = found
     if drop <= export.parity.max_drop:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconcilers.context import Context
 from specs.base import seconds
+from specs.builds import build_word
 from specs.modelspec import Spec
 from specs.monitoring import FOR_WINDOWS
 from specs.names import serving_name
@@ -16,19 +17,21 @@ from specs.serving_facts import ServingState, ServingTarget
 def bake_time(spec: Spec) -> float:
     """Give the seconds for which a new release is on trial in live traffic; 0 where it is not.
 
-    Without ``serving.strategy.bakeTime``, models whose traffic is watched have as long as a signal takes to fire.
+    Without ``serving.strategy.bakeTime``, models whose traffic is watched have as long as a signal takes to fire; but
+    where a release takes over in steps, it was judged in them already.
     """
     strategy, monitoring = spec.serving.strategy if spec.serving else None, spec.monitoring
     if strategy is not None and strategy.bake_time is not None:
         return seconds(strategy.bake_time)
-    if monitoring is None or spec.serving is None:
+    if monitoring is None or spec.serving is None or (strategy is not None and strategy.canary is not None):
         return 0.0
     return seconds(monitoring.window) * (monitoring.for_windows or FOR_WINDOWS)
 
 
 def options_of(spec: Spec) -> ServerOptions:
     """Give what the server does beside answering."""
-    return ServerOptions(labelling=spec.labelling, standby=bake_time(spec))
+    batching = spec.serving.batching if spec.serving else None
+    return ServerOptions(labelling=spec.labelling, standby=bake_time(spec), batching=batching)
 
 
 def target_of(name: str, release: Pin, spec: Spec, *, standby: float | None = None) -> ServingTarget:
@@ -42,7 +45,11 @@ def target_of(name: str, release: Pin, spec: Spec, *, standby: float | None = No
     options = options_of(spec)
     options = options if standby is None else options.model_copy(update={"standby": standby})
     file = release.exports[serving.export]
-    return ServingTarget(name, release.version, release.run, release.weights, file, shape, options)
+    made = next(each for each in spec.exports if each.name == serving.export)
+    build = build_word(made.format, made.args) if made.build_on == "Device" else ""
+    return ServingTarget(
+        name, release.version, release.run, release.weights, file, shape, options, build=build
+    )  # fmt: skip
 
 
 def on_devices(serving: Serving) -> bool:
@@ -53,6 +60,7 @@ def on_devices(serving: Serving) -> bool:
 def serves(state: ServingState, target: ServingTarget) -> bool:
     """Whether exactly this serves, in the shape and with the options that are asked for."""
     same = state.ready and (state.file, state.version) == (target.file, target.version)
+    same = same and state.build in (None, target.build)
     same = same and (state.shape is None or state.shape == target.shape.digest)
     return same and (state.options is None or state.options == target.options.digest)
 

@@ -16,12 +16,13 @@ _NO_TRAFFIC = "without spec.serving nothing answers, so there is no traffic to w
 _NO_PROFILE = "it is held against golden, and spec.data.golden is not given"
 _COMPARED = ("Confidence", "EstimatedAccuracy", "Input", "Classes")
 _GATELESS = "WhenGatesPass needs at least one gate in spec.gates; until then only a rollback is merged by the forge"
+_NO_INT8 = "no export asks for INT8, so nothing looks at it"
 _NO_PICTURES = "without spec.serving no picture ever comes"
 _UNREADABLE = "what a model of this task finds cannot be read by the server yet, so it keeps no pictures"
 
 _FIELDS = (
     "training.backend",
-    "exports[].buildOn", "serving.backend", "serving.strategy.canary", "serving.gateway",
+    "serving.backend",
 )  # fmt: skip
 """Fields in YAML names; ``[]`` is every item of a list."""
 
@@ -29,7 +30,7 @@ _CLUSTER_SENTENCE = "{field}: acted on in a cluster only; `trunkline agent` igno
 _CLUSTER = (
     "training.queueName", "training.resources", "training.nodeSelector",
     "exports[].nodeSelector", "exports[].resources",
-    "serving.replicas", "serving.autoscaling", "serving.resources", "serving.nodeSelector",
+    "serving.replicas", "serving.autoscaling", "serving.resources", "serving.nodeSelector", "serving.gateway",
 )  # fmt: skip
 """Likewise; an agent has one machine and no choice."""
 
@@ -80,8 +81,13 @@ def _no_pictures(spec: Spec) -> list[str]:
     return [] if spec.task in ("classify", "detect") else [f"spec.labelling: {_UNREADABLE}"]
 
 
+def _uncalibrated(spec: Spec) -> list[str]:
+    unused = spec.data.calibration is not None and not any(export.is_calibrated for export in spec.exports)
+    return [f"spec.data.calibration: {_NO_INT8}"] if unused else []
+
+
 _RULES: tuple[Callable[[Spec], list[str]], ...] = (
-    _base, _no_versions, _no_labels, _no_traffic, _gateless, _no_pictures,
+    _base, _no_versions, _no_labels, _no_traffic, _gateless, _no_pictures, _uncalibrated,
 )  # fmt: skip
 """What the table of fields cannot say."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from specs.exports import UNLABELLED
 from specs.modelspec import API_VERSION, KIND, Spec
 from specs.monitoring import FLOORS, MEANT
 from specs.status import ModelStatus
@@ -72,7 +73,7 @@ _RULES: dict[str, list[dict[str, str]]] = {
         },
         {
             "rule": f"!has(self.gates) || {_GIVEN.format('self.data.golden')} || "
-            "self.gates.all(gate, gate.metric.startsWith('latency/') || gate.metric.startsWith('artifact/'))",
+            "self.gates.all(gate, " + " || ".join(f"gate.metric.startsWith('{each}')" for each in UNLABELLED) + ")",
             "message": "gates that measure quality need data.golden",
         },
     ],

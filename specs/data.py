@@ -117,4 +117,12 @@ class Data(Section):
 
     train: Source
     golden: Source | None = None
+    calibration: Source | None = None
+    """Pictures for exports in INT8, which find the ranges of their numbers on them; the training data by default."""
     expect: Expectations | None = None
+
+    @property
+    def named(self) -> list[tuple[str, Source]]:
+        """Every data set that is named, after its field."""
+        every = (("train", self.train), ("golden", self.golden), ("calibration", self.calibration))
+        return [(f"spec.data.{name}", source) for name, source in every if source is not None]

@@ -56,6 +56,8 @@ class Data(Record):
 
     train: Dataset | None = None
     golden: Dataset | None = None
+    calibration: Dataset | None = None
+    """Pictures for INT8, where the spec named any."""
     validation: ValidationRecord | None = None
     """What looking at both of them found, where that was done."""
 

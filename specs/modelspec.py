@@ -107,8 +107,8 @@ class Spec(Section):
     @property
     def unpinned(self) -> list[tuple[str, Source]]:
         """Field and source of every reference outside the store that has no digest yet."""
-        named = (("spec.data.train", self.data.train), ("spec.data.golden", self.data.golden))
-        return [(field, source) for field, source in named if source and source.digest is None and not source.in_store]
+        named = self.data.named
+        return [(field, source) for field, source in named if source.digest is None and not source.in_store]
 
     @property
     def follows(self) -> OnData | None:

@@ -19,16 +19,14 @@ def job_name(kind: str, model: str, key12: str) -> str:
     return f"{kind}-{name}-{key12}"
 
 
-def attempt_name(job: str, number: int) -> str:
+def attempt_name(job: str, number: int, longest: int = 63) -> str:
     """Name an attempt of a job, from 1: the first is named like the job, others end with key and number.
 
-    At most 63 characters; what is cut off is the end of the model's name, never the key.
+    At most ``longest`` characters; what is cut off is the end of the model's name, never the key.
     """
-    if number == 1:
-        return job
     body, _, key = job.rpartition("-")
-    ending = f"-{key}-{number}"
-    return body[: 63 - len(ending)].rstrip("-") + ending
+    ending = f"-{key}" if number == 1 else f"-{key}-{number}"
+    return body[: longest - len(ending)].rstrip("-") + ending
 
 
 def proposal_branch(intent: str, namespace: str, name: str, key: str) -> str:

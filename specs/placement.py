@@ -11,7 +11,7 @@ from typing import Any
 
 from specs.digests import digest_of
 from specs.serving import Autoscaling, Gateway
-from specs.training import Resources, TrainJob
+from specs.training import Resources, TrainJob, gpus
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Placement:
     """Name of the Kueue LocalQueue that admits the job; empty where none does."""
     train_job: TrainJob | None = None
     """How Kubeflow Trainer runs it; None where it is a plain Job."""
+
+    @property
+    def gpus(self) -> int:
+        """How many whole GPUs one pod gets."""
+        return gpus(self.limits)
 
     @classmethod
     def of(cls, resources: Resources | None, nodes: Mapping[str, str] | None, queue: str | None = None) -> Placement:

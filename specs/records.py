@@ -10,9 +10,9 @@ A record, not a job's exit code, says that something happened. Layout of the sto
     exports/<weights>-<exportDigest>.json       ExportRecord
     artifacts/<file digest>.json                ArtifactRecord
     signatures/<file>/<made from>-<key>.json    Envelope, see specs.signatures
-    progress/<job>.json                         Progress; the only thing that is overwritten
+    progress/<job>.json                         Progress; overwritten
 
-``specs.data_records`` and ``specs.experiment_records`` have more.
+``specs.checkpoint_records``, ``specs.data_records`` and ``specs.experiment_records`` have more.
 """
 
 from __future__ import annotations
@@ -117,6 +117,9 @@ class RunRecord(Record):
     finished: str = ""
     """UTC, ISO 8601."""
     seconds: float = 0
+    """That all attempts worked whose epochs are in it."""
+    resumed_from: list[int] = []
+    """How many epochs were done each time that an attempt was ended from outside and the next one went on."""
     epochs: list[Epoch] = []
     metrics: dict[str, float] = {}
     weights: Digest | None = None
@@ -182,7 +185,16 @@ class ExportRecord(Record):
     file: Digest | None = None
     size: int = 0
     metrics: dict[str, float] = {}
-    """``latency/p50_ms``, ``latency/p95_ms``, ``latency/p99_ms``, ``artifact/bytes``."""
+    """``latency/p50_ms``, ``latency/p95_ms``, ``latency/p99_ms``, ``artifact/bytes``, ``memory/peak_bytes`` (all of a
+    process that loads and runs it), ``memory/added_bytes`` (what loading and running it added to that)."""
+    unmeasured: str = ""
+    """Why it could not be run where it was made, so that no more than its size is known; empty where it was."""
+    calibration: Digest | None = None
+    """Of the DatasetManifest whose pictures the ranges of INT8 numbers were found on."""
+    runtime: dict[str, str] = {}
+    """As in the ArtifactRecord."""
+    made_for: dict[str, str] = {}
+    """Likewise."""
     environment: Environment | None = None
     started: str = ""
     finished: str = ""
@@ -211,6 +223,10 @@ class ArtifactRecord(Record):
     """Height and width in pixels."""
     weights: Digest
     self_tests: list[SelfTest]
+    runtime: dict[str, str] = {}
+    """Of the machine that made it, where the file works on such machines only: see ``specs.engines``."""
+    made_for: dict[str, str] = {}
+    """Those of the facts that the order named, since it was made for a device; empty where any machine would do."""
 
 
 class Progress(Record):

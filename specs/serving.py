@@ -62,6 +62,22 @@ class Autoscaling(Section):
         return self
 
 
+class Batching(Section):
+    """How requests that wait for the same model go through it together."""
+
+    max_rows: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Rows of several requests in one inference; by default as many as the server allows, and gain anything."""
+    latency_budget: Duration | None = None
+    """From a request's arrival at the model to its answer; who cannot be answered in time gets 429 at once."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.max_rows is None and self.latency_budget is None:
+            msg = "give maxRows, latencyBudget or both"
+            raise ValueError(msg)
+        return self
+
+
 class ParentRef(Section):
     """A Gateway, in the words of the Gateway API."""
 
@@ -116,6 +132,7 @@ class Serving(Section):
     backend: Literal["Deployment", "KServe", "Triton"] | None = None
     strategy: Strategy | None = None
     autoscaling: Autoscaling | None = None
+    batching: Batching | None = None
     resources: Resources | None = None
     node_selector: dict[str, str] | None = None
     gateway: Gateway | None = None
@@ -138,6 +155,7 @@ class ServerOptions(BaseModel):
     """Which pictures are kept for people."""
     standby: float = 0.0
     """Seconds for which the version before stays loaded, so that going back to it takes no time."""
+    batching: Batching | None = None
 
     def plain(self) -> dict[str, Any]:
         """Give them as plain JSON values, as a server is told."""

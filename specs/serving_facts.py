@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from specs.engines import refused_by
 from specs.placement import Shape
 from specs.serving import ServerOptions
 
@@ -77,6 +79,12 @@ class ServingState:
     failed_file: str | None = None
     """Digest of the last export that could not be loaded, until another one is asked for."""
     failure: str = ""
+    build: str | None = None
+    """What the host made of the file that serves, as in ``ServingTarget``; None where nobody knows."""
+    failed_build: str | None = None
+    """What it was to make of ``failed_file``; None where nobody knows."""
+    runtime: Mapping[str, str] = field(default_factory=dict)
+    """Of the device that could not load it because it was made for another kind of device; else empty."""
     asked: str | None = None
     """Digest of the export that the host works towards, where it goes on trying by itself; None where it does not."""
     asked_version: int | None = None
@@ -92,3 +100,15 @@ class ServingState:
     """How many answer, and how many should; None where the host knows no replicas."""
     canary: CanaryState | None = None
     """What serves beside it; None where nothing does."""
+
+    def has_failed(self, target: ServingTarget) -> bool:
+        """Whether this very target could not be loaded."""
+        return self.failed_file == target.file and self.failed_build in (None, target.build)
+
+    @property
+    def refused_by(self) -> Mapping[str, str]:
+        """What the device is like for which ``failed_file`` is the wrong engine; empty where that is not why.
+
+        Where a host tells nothing but words, they have it.
+        """
+        return (self.runtime or refused_by(self.failure)) if self.failed_file else {}

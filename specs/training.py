@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -31,6 +32,12 @@ class Resources(Section):
 
     limits: dict[str, str] | None = None
     requests: dict[str, str] | None = None
+
+
+def gpus(limits: Mapping[str, str] | None) -> int:
+    """Count the whole GPUs among limits, whoever makes them: ``nvidia.com/gpu``, ``amd.com/gpu``."""
+    named = [amount for name, amount in (limits or {}).items() if name.endswith("/gpu")]
+    return sum(int(amount) for amount in named if amount.isdecimal())
 
 
 class RuntimeRef(Section):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from specs.base import Args
 from specs.digests import Digest, canonical, digest_of, short
+from specs.exports import Export, needs_calibration
 from specs.modelspec import ModelKey, Spec, Task
 from specs.names import job_name
+from specs.records import ExportRecord
 from specs.training import Tracking, TrackingUri, Tuning
 
 
@@ -95,6 +98,21 @@ class ExportOrder(Order):
     image_size: int | list[int] | None = None
     """Side in pixels (or height and width); the trainer's default where None."""
     golden: Digest | None = None
+    calibration: Digest | None = None
+    """Manifest of the pictures for INT8; only where ``needs_calibration``."""
+    runtime: dict[str, str] | None = None
+    """What the machine must be like that makes it (``specs.engines.binding``); any will do where None."""
+
+    def is_of(self, export: Export) -> bool:
+        """Whether it makes what the spec calls by that name."""
+        return (self.format, self.args) == (export.released_format, export.released_args)
+
+    @property
+    def way(self) -> str:
+        """The digest of the way of exporting that the order's own words give."""
+        return export_digest(
+            self.format, self.args, self.image_size, calibration=self.calibration, runtime=self.runtime
+        )
 
     @property
     def job(self) -> str:
@@ -272,6 +290,27 @@ def tune_order(key: ModelKey, spec: Spec, commit: str, dataset: str | None = Non
     )  # fmt: skip
 
 
-def export_digest(format_: str, args: Args, image_size: object) -> str:
-    """Name the way of exporting: format, arguments and size; not the weights, not the export's name."""
-    return digest_of({"v": 1, "format": format_, "args": args, "imgsz": args.get("imgsz", image_size)})
+def export_digest(
+    format_: str, args: Args, image_size: object, *, calibration: str | None = None,
+    runtime: Mapping[str, str] | None = None,
+) -> str:  # fmt: skip
+    """Name the way of exporting: format, arguments and size; not the weights, not the export's name.
+
+    Calibration data is part of it only where it is looked at, and the machine only where one was asked for.
+    """
+    way: dict[str, Any] = {"v": 1, "format": format_, "args": args, "imgsz": args.get("imgsz", image_size)}
+    if needs_calibration(format_, args):
+        way["calibration"] = calibration
+    if runtime:
+        way["runtime"] = dict(runtime)
+    return digest_of(way)
+
+
+def way_of(record: ExportRecord, image_size: object) -> str:
+    """Give the digest of the way of exporting that a record's own words give; ``image_size`` is that of the training.
+
+    It is the record's own where nobody altered that.
+    """
+    return export_digest(
+        record.format, record.args, image_size, calibration=record.calibration, runtime=record.made_for
+    )

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from adapters.store import Store
 from specs.errors import Stalled, Transient
 from specs.workorders import decode
+from workloads.environment import take_variables
 from workloads.errors import HOPELESS, RETRY, end_on_sigterm
 from workloads.job import run
 
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--order", type=Path, help=f"file with the work order; default: the variable {ORDER}")
     given = parser.parse_args()
     end_on_sigterm()
+    take_variables()
     try:
         text = given.order.read_bytes() if given.order else os.environ[ORDER].encode()
     except (OSError, KeyError) as error:

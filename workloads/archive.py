@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from specs.exports import FORMATS
 
 def is_folder(format_: str) -> bool:
     """Whether Ultralytics writes a folder for this format."""
-    return FORMATS[format_].startswith("_") or format_ == "coreml"
+    suffix = FORMATS[format_]
+    return format_ in ("coreml", "coreai") or (suffix.startswith("_") and "." not in suffix)
 
 
 def pack(folder: Path, target: Path) -> Path:
@@ -25,6 +27,18 @@ def pack(folder: Path, target: Path) -> Path:
             with path.open("rb") as content:
                 tar.addfile(info, content)
     return target
+
+
+def read(packed: bytes) -> dict[str, bytes]:
+    """Give what ``pack`` packed, by name; CorruptArtifact where it is no such thing. Nothing touches the disk."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            if not all(member.isfile() for member in tar):
+                raise CorruptArtifact("the packed export holds more than plain files")
+            streams = {member.name: tar.extractfile(member) for member in tar}
+            return {name: stream.read() for name, stream in streams.items() if stream is not None}
+    except (tarfile.TarError, EOFError) as error:
+        raise CorruptArtifact(f"the file is not a packed export: {error}") from error
 
 
 def unpack(source: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from specs.base import Args
+from specs.exports import TARGETED
 from specs.training import RESERVED_ARGS, Parameter, Tuning
 from workloads.errors import Hopeless
 
@@ -69,7 +70,7 @@ def _ends(parameter: Parameter) -> list[Any]:
 
 
 def check_export(format_: str, args: dict[str, Any]) -> None:
-    """Hopeless ``InvalidArguments`` where the exporter would refuse ``args`` for this format, or need data for them."""
+    """Hopeless ``InvalidArguments`` where the exporter would refuse ``args`` for this format."""
     from ultralytics.cfg import get_cfg
     from ultralytics.engine.exporter import export_formats, validate_args
 
@@ -78,13 +79,12 @@ def check_export(format_: str, args: dict[str, Any]) -> None:
     if format_ not in takes:
         _raise([f"format {format_!r} is not one of Ultralytics: {', '.join(sorted(takes))}"])
     every = {name for names in takes.values() for name in names}
-    _raise(_unknown(args, (every | _EXPORT_EXTRAS) - RESERVED_ARGS, "export"))
+    taken = RESERVED_ARGS - ({"name"} if format_ in TARGETED else set())
+    _raise(_unknown(args, (every | _EXPORT_EXTRAS) - taken, "export"))
     try:
         validate_args(format_, get_cfg(overrides={"format": format_, "batch": 1, **args}), takes[format_])
     except (TypeError, ValueError, SyntaxError, AssertionError) as error:
         _raise([_plain(error)])
-    if str(args.get("quantize")) in ("8", "int8") and "data" in takes[format_]:
-        _raise(["quantize: 8 needs calibration pictures, which an export is not given yet; use 16, or leave it out"])
 
 
 def _unknown(args: dict[str, Any], valid: Collection[str], kind: str) -> list[str]:

@@ -21,6 +21,8 @@ from specs.records import DatasetManifest, FileEntry, dataset_key
 from workloads.errors import Hopeless
 
 _FETCHES = 8
+CALIBRATION = 1000
+"""Pictures at most that ranges of INT8 numbers are found on."""
 _TOLD = 100
 """Files after which is told how many are there."""
 
@@ -71,6 +73,18 @@ def for_training(
 def for_golden(store: Store, manifest: DatasetManifest, folder: Path, cache: Path | None) -> Materialised:
     """Lay out all pictures as validation pictures, whatever split their folders say."""
     return _lay_out(store, manifest, folder, cache, (), pictures(manifest))
+
+
+def for_calibration(
+    store: Store, manifest: DatasetManifest, folder: Path, cache: Path | None, *, most: int = CALIBRATION
+) -> Materialised:
+    """Lay out pictures for INT8: all, or those with the smallest digests, as validation pictures.
+
+    More of them do not find better ranges. The same set always gives the same ones.
+    """
+    found = pictures(manifest)
+    kept = {picture.file.digest for picture in sorted(found, key=lambda each: each.file.digest)[:most]}
+    return _lay_out(store, manifest, folder, cache, (), [each for each in found if each.file.digest in kept])
 
 
 def _lay_out(

@@ -21,6 +21,8 @@ from specs.records import Environment
 
 SCRATCH = "TRUNKLINE_SCRATCH"
 CACHE = "TRUNKLINE_CACHE"
+VARIABLES = "TRUNKLINE_VARIABLES"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LOCK = ".lock"
 _NAME, _VERSION = re.compile(r"^Name: *(\S+)", re.MULTILINE), re.compile(r"^Version: *(\S+)", re.MULTILINE)
 _SILENT = ("clearml", "comet", "dvc", "mlflow", "raytune", "sync", "tensorboard", "vscode_msg", "wandb")
@@ -60,6 +62,17 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def take_variables() -> None:
+    """Make variables of the files of a folder, where one is named: some runtimes hand Secrets over in no other way.
+
+    What is set already stays.
+    """
+    folder = os.environ.get(VARIABLES)
+    for path in sorted(Path(folder).iterdir()) if folder else ():
+        if _VARIABLE.fullmatch(path.name) and path.is_file():
+            os.environ.setdefault(path.name, path.read_text(encoding="utf-8"))
 
 
 def cache() -> Path | None:

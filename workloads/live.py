@@ -127,7 +127,8 @@ class Live:
             tags = {"trunkline.model": order.model, "trunkline.commit": order.commit, "trunkline.status": "Training"}
             api.log(run, params=mirrored.params(order.inputs, arguments), tags=tags)
             self._run = run
-        new = [each for each in self._read(self._folder / "results.csv")[self._told :] if each.epoch in self._when]
+        seen = [each for each in self._read(self._folder / "results.csv") if each.epoch in self._when]
+        new = seen[self._told :]
         api.log(self._run, metrics=mirrored.points(new, self._when))
         self._told += len(new)
         if self._status != "RUNNING":

@@ -27,15 +27,15 @@ from workloads.dataset import load_manifest
 from workloads.environment import describe
 from workloads.errors import Hopeless
 from workloads.progress import Reporter
+from workloads.serve import runtimes
 from workloads.serve.answers import Refusal
 from workloads.serve.counting import Classes, Seen
-from workloads.serve.engine import Engine, EngineFailure
+from workloads.serve.engine import Engine, EngineFailure, Opening
 from workloads.serve.images import prepared
 from workloads.serve.limits import Limits
 from workloads.serve.matching import match
 from workloads.serve.results import CONFIDENCE, Findings, findings, unletterbox
 
-SERVED = "onnx"
 _AT_ONCE = 16
 """Files that are fetched at once, and held."""
 _SINGLE = ["item"]
@@ -151,9 +151,10 @@ def _upright(task: Task, values: Sequence[float]) -> list[float]:
 
 
 def _artifact(order: ProfileOrder, store: Store) -> ArtifactRecord:
-    if order.format != SERVED:
-        msg = f"the export's format is {order.format}; the server runs {SERVED} only, and live traffic is counted there"
-        raise Hopeless("LoadFailed", msg)
+    try:
+        runtimes.check(order.format)
+    except Stalled as error:
+        raise Hopeless("LoadFailed", f"{error.message}, and live traffic is counted there") from error
     text = store.read(artifact_key(order.file))
     if text is None:
         msg = f"the store has no artifact record of {order.file}; has its export ended well?"
@@ -184,7 +185,8 @@ def _check_classes(golden: DatasetManifest, artifact: ArtifactRecord) -> None:
 def _engine(store: Store, artifact: ArtifactRecord) -> Engine:
     model = store.read_blob(artifact.file)
     try:
-        engine = Engine(model, image_size=artifact.image_size, threads=Limits.threads)
+        opening = Opening(artifact.image_size, Limits.threads, built_on=artifact.runtime)
+        engine = runtimes.open_engine(artifact.format, model, opening)
     except Stalled as error:
         raise Hopeless(error.reason, error.message) from error
     if len(engine.inputs) != 1:

@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image
 
 from adapters.store import Store
+from specs.base import Args
 from specs.datasets import pictures
+from specs.exports import needs_calibration
 from specs.modelspec import Task
 from specs.records import DatasetManifest, SelfTest
 from workloads.preprocess import Tensor, decode, preprocess
@@ -31,16 +33,29 @@ def sample_pictures(store: Store, golden: DatasetManifest | None) -> list[tuple[
     return [(digest, store.read_blob(digest)) for digest in chosen]
 
 
+def tolerance_of(format_: str, args: Args) -> float:
+    """Give how far an answer may be from the recorded one, absolute and relative, by the precision of the export.
+
+    Machines round numbers of fewer bits in more different ways.
+    """
+    asked = str(args.get("quantize")).lower()
+    if needs_calibration(format_, args) or asked in ("8", "int8") or asked.startswith("w8"):
+        return 5e-2
+    return 1e-2 if asked in ("16", "fp16", "w16a16") else 1e-3
+
+
 def make(
-    store: Store, samples: Sequence[tuple[str, bytes]], task: Task, size: tuple[int, int], infer: Infer
-) -> list[SelfTest]:
+    store: Store, samples: Sequence[tuple[str, bytes]], task: Task, size: tuple[int, int], infer: Infer,
+    tolerance: float = 1e-3,
+) -> list[SelfTest]:  # fmt: skip
     """Ask the export each sample once and store question and answer."""
     tests = []
     for digest, data in samples:
         tensor = preprocess(decode(data), task, size)
-        tests.append(
-            SelfTest(image=digest, input=store.put_blob(_npy(tensor)), outputs=store.put_blob(_npz(infer(tensor))))
-        )
+        tests.append(SelfTest(
+            image=digest, input=store.put_blob(_npy(tensor)), outputs=store.put_blob(_npz(infer(tensor))),
+            tolerance=tolerance,
+        ))  # fmt: skip
     return tests
 
 

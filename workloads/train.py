@@ -6,16 +6,18 @@ import csv
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from adapters.store import Store
 from specs.digests import digest_of
-from specs.errors import Stalled
+from specs.errors import Stalled, TrunklineError
 from specs.records import Epoch, RunRecord, run_key
 from specs.workorders import TrainOrder
-from workloads import board, dataset, models, pictures
+from workloads import board, checkpoints, dataset, models, pictures
 from workloads.arguments import check_training
+from workloads.checkpoints import Keeper, Past, Resumed
 from workloads.environment import cache, describe, packages, uncollected
 from workloads.errors import Hopeless
 from workloads.live import Live
@@ -49,18 +51,31 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
         reporter.report("preparing")
         model, base = models.base_model(store, order.inputs["model"], task, scratch)
         model.add_callback("on_train_start", lambda _trainer: loaded())
-        trainer = fit(model, args, data, scratch, (Watch(reporter), live))
+        with suppress(TrunklineError):  # what is left lying may lie until the next time
+            checkpoints.sweep(store, order.inputs_digest)
+        resumed = checkpoints.find(store, order.inputs_digest, model.overrides["model"], scratch / "resumed")
+        past = resumed.past if resumed else Past(started=started)
+        with Keeper(store, order.inputs_digest, scratch / "checkpoint", past) as keeper:
+            trainer = fit(model, args, data, scratch, (Watch(reporter), live, keeper), resumed)
     weights = _store_weights(store, trainer)
     signing.weights(store, weights, order.inputs_digest)
     curves = _curves(trainer.csv)
     record = RunRecord(
         inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
-        commit=order.commit, seed=trainer.args.seed, environment=describe(), started=started,
-        dataset=order.manifest, finished=now(), seconds=round(time.monotonic() - clock, 3),
+        commit=order.commit, seed=trainer.args.seed, environment=describe(), started=past.started,
+        dataset=order.manifest, finished=now(), seconds=round(past.seconds + time.monotonic() - clock, 3),
+        resumed_from=past.resumed_from,
         epochs=[epoch for epoch, _ in curves], metrics=finite(trainer.metrics), base_model=base, weights=weights,
         files=_store_files(store, Path(trainer.save_dir), scratch) | _store_events(order, store, trainer, curves),
     )  # fmt: skip
+    _conclude(order, store, record)
+
+
+def _conclude(order: TrainOrder, store: Store, record: RunRecord) -> None:
+    """Write the record; with it, nobody needs the checkpoints any more."""
     store.create(run_key(order.inputs_digest), record.encode())
+    with suppress(TrunklineError):
+        checkpoints.forget(store, order.inputs_digest)
 
 
 def record_failure(order: TrainOrder, store: Store, failure: Hopeless) -> None:
@@ -69,7 +84,7 @@ def record_failure(order: TrainOrder, store: Store, failure: Hopeless) -> None:
         inputs_digest=order.inputs_digest, inputs=order.inputs, status="Failed", reason=failure.reason,
         message=failure.message, model=order.model, commit=order.commit, environment=describe(), finished=now(),
     )  # fmt: skip
-    store.create(run_key(order.inputs_digest), record.encode())
+    _conclude(order, store, record)
 
 
 def finite(metrics: dict[str, Any] | None) -> dict[str, float]:
@@ -87,13 +102,17 @@ def _check_runtime(wanted: str | None) -> None:
 
 
 def fit(
-    model: Any, args: dict[str, Any], data: dataset.Materialised, scratch: Path, listeners: Sequence[Listener]
-) -> Any:
+    model: Any, args: dict[str, Any], data: dataset.Materialised, scratch: Path, listeners: Sequence[Listener],
+    resumed: Resumed | None = None,
+) -> Any:  # fmt: skip
     """Run Ultralytics; give its trainer. The data's path is relative, so that the weights do not depend on it."""
     import torch
 
     if "device" not in args and not torch.cuda.is_available():
         args = {**args, "device": "cpu"}
+    if resumed is not None:
+        args = {**args, **resumed.restore(scratch / "runs" / "train")}
+        listeners = (*listeners, resumed)
     for listener in listeners:
         for event, callback in listener.callbacks().items():
             model.add_callback(event, callback)

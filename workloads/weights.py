@@ -22,6 +22,7 @@ def settle(path: Path) -> None:
     for name in _OF_THE_MOMENT:
         checkpoint.pop(name, None)
     (checkpoint.get("train_results") or {}).pop("time", None)
+    vars(checkpoint["model"]).pop("pt_path", None)  # where it was read, of a model that was resumed
     for args in (checkpoint.get("train_args"), getattr(checkpoint["model"], "args", None)):
         if isinstance(args, dict):
             _forget_places(args)

@@ -78,11 +78,10 @@ def _specs(file: str) -> dict[ModelKey, Spec]:
 
 def _answers(sources: DataSources, key: ModelKey, spec: Spec) -> Iterator[Answer]:
     follow = spec.triggers.on_data if spec.triggers and isinstance(spec.triggers.on_data, OnData) else OnData()
-    for part, source, followed in (("train", spec.data.train, follow), ("golden", spec.data.golden, None)):
-        if source is None:
-            continue
+    for field, source in spec.data.named:
+        part = field.rpartition(".")[2]
         try:
-            yield Answer(str(key), part, *_answer(sources, source, followed))
+            yield Answer(str(key), part, *_answer(sources, source, follow if part == "train" else None))
         except (Stalled, Transient) as error:
             yield Answer(str(key), part, "unknown", f"{error.reason}: {error.message}")
 
@@ -95,7 +94,7 @@ def _answer(sources: DataSources, source: Source, follow: OnData | None) -> tupl
     if source.in_store and (follow is None or name_of(where) is None):
         return "pinned", f"{where} is in the store", ""
     if source.digest and follow is None:
-        return "pinned", f"{where} is pinned, and golden is not followed", ""
+        return "pinned", f"{where} is pinned, and only training data is followed", ""
     found = sources.newest(source, follow) if source.digest and follow else sources.resolve(source)
     if found is None and source.in_store:
         return "pinned", f"{where} is in the store", ""

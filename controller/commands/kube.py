@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import click
 from rich.text import Text
 
-from adapters.jobs_kubernetes import ATTEMPT, JOB_LABEL, forget
-from adapters.kubernetes_api import JOB, MODEL_SPEC, POD, KubernetesApi
+from adapters.jobs_kubernetes import attempts, forget, pods_of
+from adapters.kubernetes_api import JOB, MODEL_SPEC, POD, TRAIN_JOB, KubernetesApi
+from adapters.kubernetes_forms import number_of
 from adapters.kubernetes_pods import MODEL
 from controller.commands.status import board
 from controller.console import as_json, console, pick, print_json
@@ -76,7 +77,9 @@ def why(connect: Callable[[], KubernetesApi], model: str, namespace: str, json_:
     found = {_key(each): each for each in api.list(MODEL_SPEC, namespace)}
     key = pick(found, model)
     labels = {MODEL: key.name}
-    jobs, pods = (api.list(kind, key.namespace, labels=labels) for kind in (JOB, POD))
+    kinds = (JOB, TRAIN_JOB) if api.offers(TRAIN_JOB) else (JOB,)
+    jobs = [job for kind in kinds for job in api.list(kind, key.namespace, labels=labels)]
+    pods = api.list(POD, key.namespace, labels=labels)
     answer = explain(key, found[key], jobs, pods)
     if json_:
         print_json(asdict(answer))
@@ -96,14 +99,14 @@ def why(connect: Callable[[], KubernetesApi], model: str, namespace: str, json_:
 def logs(connect: Callable[[], KubernetesApi], job: str, namespace: str) -> None:
     """Print what JOB's last attempt wrote; `kube status MODEL` and `kube why MODEL` name the jobs."""
     api = connect()
-    attempts = sorted(api.list(JOB, namespace, labels={JOB_LABEL: _plain(job)}), key=_attempt)
-    if not attempts:
+    newest = max(attempts(api, namespace, _plain(job)), key=lambda one: number_of(one[1]), default=None)
+    if newest is None:
         raise Stalled("NoSuchJob", f"no job {job!r} is in the cluster; finished ones are removed after a day")
-    place, name = attempts[-1]["metadata"]["namespace"], attempts[-1]["metadata"]["name"]
-    pods = api.list(POD, place, labels={"batch.kubernetes.io/job-name": name})
+    place, name = newest[1]["metadata"]["namespace"], newest[1]["metadata"]["name"]
+    pods = pods_of(api, newest)
     if not pods:
         raise Stalled("NoPod", f"job {name} in {place} has no pod (any more); `trunkline kube why` may know more")
-    pod = max(pods, key=lambda each: str(each["metadata"].get("creationTimestamp")))
+    pod = _speaker(pods)
     try:
         click.echo(api.logs(place, pod["metadata"]["name"]), nl=False)
     except TrunklineError as error:
@@ -120,12 +123,12 @@ def logs(connect: Callable[[], KubernetesApi], job: str, namespace: str) -> None
 def retry(connect: Callable[[], KubernetesApi], job: str, namespace: str) -> None:
     """Forget the failed attempts of JOB, so that the operator tries it again. Needs the right to delete Jobs."""
     api = connect()
-    attempts = api.list(JOB, namespace, labels={JOB_LABEL: _plain(job)})
-    if not attempts:
+    namespaces = {attempt["metadata"]["namespace"] for _, attempt in attempts(api, namespace, _plain(job))}
+    if not namespaces:
         raise Stalled("NoSuchJob", f"no job {job!r} is in the cluster")
-    if len({each["metadata"]["namespace"] for each in attempts}) > 1:
+    if len(namespaces) > 1:
         raise Stalled("NotUnique", f"job {job!r} is in several namespaces; name one with --namespace")
-    forget(api, attempts[0]["metadata"]["namespace"], _plain(job))
+    forget(api, namespaces.pop(), _plain(job))
     click.echo(f"{job} will be tried again")
 
 
@@ -144,8 +147,14 @@ def _plain(job: str) -> str:
     return re.sub(r"(-[0-9a-f]{12})-[23]$", r"\1", job)
 
 
-def _attempt(job: Object) -> int:
-    return int((job["metadata"].get("labels") or {}).get(ATTEMPT, "1"))
+def _speaker(pods: Sequence[Object]) -> Object:
+    """Give the newest pod; of several nodes the first one, which tells how the training goes."""
+
+    def weight(pod: Object) -> tuple[int, str]:
+        index = (pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-completion-index", "0")
+        return -int(index), str(pod["metadata"].get("creationTimestamp"))
+
+    return max(pods, key=weight)
 
 
 def _last_words(pod: Object) -> str:

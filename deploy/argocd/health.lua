@@ -34,6 +34,12 @@ if ready.status == "True" or (serving ~= nil and serving.status == "True") then
   return health("Healthy", "the release serves")
 end
 
+-- In its steps a release serves beside the one before it. That may take hours, or wait for traffic, and a sync that waits
+-- here would hold up the one that brings its revert.
+if serving ~= nil and serving.reason == "Canary" then
+  return health("Healthy", "two releases serve")
+end
+
 -- Nothing is wrong and the release does not serve. What is it waiting for?
 local reconciling = conditions.Reconciling
 if serving ~= nil and serving.reason == "RollingOut" then

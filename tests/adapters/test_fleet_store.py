@@ -93,6 +93,7 @@ def test_waves_are_read_in_order_up_to_the_first_that_is_missing_and_once(store:
     found = fleet.waves("digits", 3, FILE)
     assert [each.below for each in found.opened] == [100, RANKS]
     assert found.complete
+    assert fleet.below("digits", 3, FILE) == RANKS
     link.asked.clear()
     assert fleet.waves("digits", 3, FILE) == found
     assert link.asked == {"read": 1}

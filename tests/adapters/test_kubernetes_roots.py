@@ -22,7 +22,7 @@ def _pod(api: ApiServer, name: str, model: str, status: dict[str, Any], componen
 
 
 def test_each_pod_that_lives_is_asked_by_itself(api_server: ApiServer) -> None:
-    """Pods of the model whose server has begun to answer, ready or not; no job, no other model, none that is gone."""
+    """Pods of the model whose server has begun to answer, ready or not, also those beside it; no others."""
 
     def lives(address: str, **more: Any) -> dict[str, Any]:
         container = {"name": "main", "image": "none", "imageID": "", "restartCount": 0, "ready": False}
@@ -35,6 +35,7 @@ def test_each_pod_that_lives_is_asked_by_itself(api_server: ApiServer) -> None:
     _pod(api_server, "ended", "watched", {**lives("10.1.2.5"), "phase": "Failed"})
     _pod(api_server, "other", "unwatched", lives("10.1.2.6"))
     _pod(api_server, "job", "watched", lives("10.1.2.7"), component="train")
+    _pod(api_server, "beside", "watched", lives("10.1.2.8"), component="serve-canary")
     find = roots(KubernetesApi.connect(kubeconfig=str(api_server.kubeconfig_of("operator"))))
-    assert find("watched") == ["http://10.1.2.3:8000", "http://[fd00::7]:8000"]
+    assert find("watched") == ["http://10.1.2.3:8000", "http://10.1.2.8:8000", "http://[fd00::7]:8000"]
     assert find("nobody") == []

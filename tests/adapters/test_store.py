@@ -249,6 +249,25 @@ def test_kept_things_come_and_go(store: Store) -> None:
     assert store.list() == []
 
 
+def test_checkpoints_come_and_go_and_are_checked(store: Store, tmp_path: Path) -> None:
+    """Below ``checkpoints/`` records are replaced, files are kept and fetched by digest, and all of it is removed."""
+    (tmp_path / "last.pt").write_bytes(b"state")
+    folder = "checkpoints/" + "a" * 64
+    assert store.keep(f"{folder}/file", tmp_path / "last.pt")
+    store.replace(f"{folder}/record.json", b"1")
+    store.replace(f"{folder}/record.json", b"2")
+    assert store.read(f"{folder}/record.json") == b"2"
+    store.fetch(f"{folder}/file", digest_bytes(b"state"), tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == b"state"
+    with pytest.raises(CorruptArtifact):
+        store.fetch(f"{folder}/file", digest_bytes(b"another"), tmp_path / "never")
+    with pytest.raises(Stalled, match="no record"):
+        store.create(f"{folder}/record.json", b"x")
+    for key in store.list("checkpoints/"):
+        store.forget(key)
+    assert store.list() == []
+
+
 def test_an_emptied_folder_of_kept_things_goes_along(tmp_path: Path) -> None:
     """Days whose pictures were all removed leave no folders behind for ever."""
     store = Store(str(tmp_path))

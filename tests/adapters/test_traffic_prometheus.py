@@ -61,9 +61,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found
 
 
-def watch(tell: Story, *, version: int = 7, before: int | None = 6, bake: float = 0.0, window: float = WINDOW) -> Watch:
+def watch(
+    tell: Story, *, version: int = 7, before: int | None = 6, bake: float = 0.0, window: float = WINDOW,
+    canary: int | None = None,
+) -> Watch:  # fmt: skip
     """Ask about the model of a story."""
-    return Watch(tell.__name__.replace("_", "-"), version, before, window, 4, bake)
+    return Watch(tell.__name__.replace("_", "-"), version, before, window, 4, bake, canary)
 
 
 def in_prometheus(url: str, question: Watch, seconds: float) -> Watched:
@@ -148,6 +151,37 @@ def swapped(world: World) -> None:
     world.at(115, lambda: world.answer("b", 8, 2))
     world.at(130, lambda: world.answer("a", 8, 1))
     world.at(160, lambda: world.answer("a", 8, 50))
+
+
+@story()
+def beside_it(world: World) -> None:
+    """A version that is loaded beside what serves, on one server and then on the other, and gets a share."""
+    for name in ("a", "b"):
+        world.at(-120, lambda name=name: world.start(name, -5000, 7))
+    world.at(10, lambda: world.answer("a", 7, 20))
+    world.at(65, lambda: world.servers["a"].load(world.model, 8, T0 + 65))
+    world.at(72, lambda: world.servers["b"].load(world.model, 8, T0 + 72))
+    world.at(80, lambda: world.answer("b", 7, 6))
+    world.at(95, lambda: world.answer("a", 8, 2, confidence=0.3))
+    world.at(100, lambda: world.answer("b", 8, 3, outcome="error"))
+    world.at(106, lambda: world.start("b", 106, 7))
+    world.at(107, lambda: world.servers["b"].load(world.model, 8, T0 + 107))
+    world.at(130, lambda: world.answer("b", 7, 4))
+    world.at(150, lambda: world.answer("b", 8, 1))
+
+
+def test_a_version_beside_another_is_told_from_it(url: str) -> None:
+    """What both did since the new one was loaded, whoever looks, with a server that started again in between."""
+    question = watch(beside_it, canary=8)
+    for found in (in_prometheus(url, question, 199), by_scraping(beside_it, question, 199)):
+        assert found.canary is not None
+        assert found.beside is not None
+        assert {name: n for name, n in found.canary.outcomes.items() if n} == {"ok": 3, "error": 3}
+        assert (found.beside.requests, sum(found.canary.pictures["confidence"])) == (10, 3)
+        assert found.canary.end > T0 + 180
+    for asked_for in (watch(beside_it), watch(beside_it, canary=9)):
+        nothing = in_prometheus(url, asked_for, 199)
+        assert (nothing.canary, nothing.beside) == (None, None)
 
 
 @pytest.mark.parametrize("tell", [plain_traffic, new_replica, restarted, outgrown, counted_anew, swapped])

@@ -272,6 +272,31 @@ def test_a_new_version_has_its_own_counts_and_the_one_before_stays_to_compare(tw
     assert (found.champion.start, found.champion.end, found.champion.requests) == (T0, T0 + 120, 30)
 
 
+def test_a_version_beside_what_serves(two: list[MetricsServer], tmp_path: Path) -> None:
+    """Both are counted since the new one was loaded, over a restart of ours; once it is gone, nothing is told of it."""
+    bench = Bench(two, tmp_path / "traffic")
+    a, b = (each.counting for each in two)
+    bench.until(10, lambda: a.answer(NAME, 7, 20))
+    bench.watch = Watch(NAME, 7, 6, WINDOW, 4, canary=8)
+    assert bench.until(20).canary is None
+    a.load(NAME, 8, T0 + 20)
+    b.load(NAME, 8, T0 + 21)
+    bench.until(40, lambda: (a.answer(NAME, 7, 9), a.answer(NAME, 8, 1), b.answer(NAME, 8, 2)))
+    found = bench.until(61)
+    assert found.canary is not None
+    assert found.beside is not None
+    assert (found.canary.start, found.canary.requests, found.beside.requests) == (T0 + 20, 3, 9)
+    bench.restart()
+    bench.until(80, lambda: (b.answer(NAME, 7, 1), b.answer(NAME, 8, 1, outcome="error")))
+    found = bench.until(100)
+    assert found.canary is not None
+    assert found.beside is not None
+    assert (found.canary.outcomes["error"], found.beside.requests) == (1, 10)
+    bench.watch = Watch(NAME, 7, 6, WINDOW, 4)
+    gone = bench.until(130)
+    assert (gone.canary, gone.beside) == (None, None)
+
+
 def test_before_any_window_the_champion_is_all_that_is_known_of_it(two: list[MetricsServer]) -> None:
     """A release soon after the agent's first start has something to be held against."""
     bench = Bench(two[:1])

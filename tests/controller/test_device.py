@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -182,3 +183,25 @@ def test_a_device_tells_later_what_it_could_not_tell_and_once_a_day_that_it_live
     devices.turn()
     assert device.version() == 2
     assert b'"version":2' in (story.store.read(key) or b"")
+
+
+def test_a_lost_answer_is_told_again_and_a_device_that_forgot_everything_says_the_same(tmp_path: Path) -> None:
+    """The store has what was written although nobody heard of it; with its memory gone a device looks, and agrees."""
+    devices = begun(tmp_path, 2, "{percent: 100}")
+    device = devices.all[0]
+    device.link.loses = 1
+    everywhere(devices)
+    assert device.version() == 1
+    said = devices.story.fleet.devices()[0] if devices.story.fleet else None
+    assert said is not None
+    shutil.rmtree(tmp_path / "devices" / device.name)
+    device.restart()
+    device.agent.once()
+    now = devices.story.fleet.devices()[0] if devices.story.fleet else None
+    assert now is not None
+    assert [each.model_copy(update={"since": ""}) for each in now.models] == [
+        each.model_copy(update={"since": ""}) for each in said.models
+    ]
+    device.link.asked.clear()
+    device.agent.once()
+    assert device.link.asked == {"git": 1}

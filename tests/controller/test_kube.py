@@ -10,12 +10,15 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from adapters.kubernetes_api import JOB as KIND_JOB
+from adapters.kubernetes_api import POD, TRAIN_JOB
 from controller.commands.kube import kube
 from reconcilers.progress import shown
 from specs.errors import Stalled, Transient
 from specs.records import Progress
 from specs.status import JobProgress
 from tests.support.apiserver import ApiServer
+from tests.support.jobs_bench import install
 from tests.support.place import SPEC
 
 MODELS = "/apis/trunkline.dev/v1alpha1/namespaces/{}/modelspecs"
@@ -52,16 +55,41 @@ def _job(api_server: ApiServer, namespace: str, number: int) -> None:
     job: dict[str, Any] = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": labels},
                            "spec": {"template": template}}  # fmt: skip
     jobs, pods = f"/apis/batch/v1/namespaces/{namespace}/jobs", f"/api/v1/namespaces/{namespace}/pods"
-    api_server.create(jobs, job)
+    uid = api_server.create(jobs, job)["metadata"]["uid"]
     ended = [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}]
     api_server.merge(f"{jobs}/{name}/status", {"status": {"conditions": ended}})
-    pod = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"],
-           "metadata": {"name": name, "labels": {**labels, "batch.kubernetes.io/job-name": name}}}  # fmt: skip
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
+    metadata = {"name": name, "labels": {**labels, "batch.kubernetes.io/job-name": name}, "ownerReferences": [owner]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"], "metadata": metadata}
     api_server.create(pods, pod)
-    terminated = {"exitCode": 1, "reason": "Error", "message": f"attempt {number}: the disk is on fire"}
+    _died(api_server, f"{pods}/{name}", f"attempt {number}: the disk is on fire")
+
+
+def _died(api_server: ApiServer, pod: str, words: str) -> None:
+    """Let a pod's container end."""
     containers = [{"name": "train", "ready": False, "restartCount": 0, "image": "x", "imageID": "",
-                   "state": {"terminated": terminated}}]  # fmt: skip
-    api_server.merge(f"{pods}/{name}/status", {"status": {"phase": "Failed", "containerStatuses": containers}})
+                   "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": words}}}]  # fmt: skip
+    api_server.merge(f"{pod}/status", {"status": {"phase": "Failed", "containerStatuses": containers}})
+
+
+def _train_job(api_server: ApiServer, namespace: str) -> None:
+    """Add a third attempt, which is a TrainJob of two nodes; both died, and the second was the last to be made."""
+    install(api_server, TRAIN_JOB)
+    labels = {"app.kubernetes.io/managed-by": "trunkline", "trunkline.dev/model": "digits", "trunkline.dev/job": JOB,
+              "trunkline.dev/attempt": "3"}  # fmt: skip
+    made = {"apiVersion": TRAIN_JOB.api_version, "kind": "TrainJob", "metadata": {"name": f"{JOB}-3", "labels": labels},
+            "spec": {"runtimeRef": {"name": "torch-distributed"}}}  # fmt: skip
+    api_server.create(TRAIN_JOB.path(namespace), made)
+    condition = {"type": "Failed", "status": "True", "reason": "FailedJobs", "message": "jobset failed",
+                 "lastTransitionTime": "2026-11-24T11:00:00Z"}  # fmt: skip
+    api_server.merge(TRAIN_JOB.path(namespace, f"{JOB}-3", "status"), {"status": {"conditions": [condition]}})
+    for index in "01":
+        name = f"{JOB}-3-node-0-{index}"
+        own = {**labels, "batch.kubernetes.io/job-completion-index": index}
+        spec = {"restartPolicy": "Never", "containers": [{"name": "node", "image": "x"}]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": own}, "spec": spec}
+        api_server.create(POD.path(namespace), pod)
+        _died(api_server, POD.path(namespace, name), f"node {index}: the disk is on fire")
 
 
 def run(api_server: ApiServer, *words: str) -> Result:
@@ -122,6 +150,16 @@ def test_retry_forgets_all_attempts(api_server: ApiServer, namespace: str) -> No
     """The operator then finds no attempt, and makes the first one."""
     assert "will be tried again" in run(api_server, "retry", JOB, "-n", namespace).output
     assert api_server.items(f"/apis/batch/v1/namespaces/{namespace}/jobs") == []
+
+
+def test_train_jobs_are_jobs_as_well(api_server: ApiServer, namespace: str) -> None:
+    """Its first node tells how the training goes; why knows of it; retry forgets it with the other attempts."""
+    _train_job(api_server, namespace)
+    assert run(api_server, "logs", JOB, "-n", namespace).output.endswith("node 0: the disk is on fire\n")
+    assert f"job {JOB}-3 failed: FailedJobs jobset failed" in run(api_server, "why", f"{namespace}/digits").output
+    assert "will be tried again" in run(api_server, "retry", JOB, "-n", namespace).output
+    for kind in (KIND_JOB, TRAIN_JOB):
+        assert api_server.items(kind.path(namespace)) == []
 
 
 def test_retry_leaves_what_runs_alone(api_server: ApiServer, namespace: str) -> None:

@@ -39,6 +39,9 @@ OBJECTS: dict[str, Manifest] = {
         status=_object(conditions=_CONDITIONS),
     ),
     "pods": _object(metadata=_METADATA, spec=_POD),
+    "trainjobs": _object(
+        metadata=_METADATA, spec=_object(trainer=_object(image=_STRING, command=_STRINGS), suspend={"type": "boolean"})
+    ),
 }
 """As much of each kind's schema as the policies look at."""
 _REQUEST = _object(

@@ -33,6 +33,7 @@ from tests.support.builders import (
     spec,
 )  # fmt: skip
 from tests.support.data_stages import BARE, elsewhere, pinned
+from tests.support.in_steps import beside
 
 KEY = "resource.customizations.health.trunkline.dev_ModelSpec"
 SCRIPT = (DEPLOY / "argocd" / "health.lua").read_text()
@@ -205,6 +206,10 @@ ROWS: list[tuple[str, Callable[[], Model], str, str]] = [
      lambda: looked_at(nothing_to_serve(settled())), "Healthy", "spec.serving is not given"),
     ("retraining, nothing to serve",
      lambda: looked_at(nothing_to_serve(retraining())), "Healthy", "spec.serving is not given"),
+    ("release in its steps beside the last good one", lambda: looked_at(beside(2)), "Healthy",
+     "v2 answers 10 % beside v1 (step 2 of 3); Baking: "),
+    ("release that waits at its last step for traffic", lambda: looked_at(beside(3, 9999)), "Healthy",
+     "v2 answers 50 % beside v1 (step 3 of 3); BakeInconclusive: "),
     # Nothing is wrong, and the release does not serve
     ("first rollout", lambda: looked_at(settled().but(serving=None)), "Progressing", "v1 is being loaded"),
     ("next rollout while the last good one serves", lambda: looked_at(next_release()),
@@ -265,7 +270,8 @@ def test_reasons_are_those_of_the_product() -> None:
     """Every reason that the script compares with is one that Trunkline gives."""
     compared = set(re.findall(r'reason == "(\w+)"', SCRIPT))
     assert compared == {
-        Reason.FALLBACK, Reason.ROLLING_OUT, Reason.NO_SERVING, Reason.PULL_REQUEST_OPEN, Reason.DATA_NOT_PINNED,
+        Reason.FALLBACK, Reason.CANARY, Reason.ROLLING_OUT, Reason.NO_SERVING, Reason.PULL_REQUEST_OPEN,
+        Reason.DATA_NOT_PINNED,
     }  # fmt: skip
 
 

@@ -173,7 +173,8 @@ def test_model_namespaces_deny_by_default() -> None:
     assert not {"ingress", "egress"} & deny.keys()
     assert {p["port"] for rule in policies["trunkline-store"]["egress"] for p in rule["ports"]} == {53, 443, 9000}
     assert policies["trunkline-store"]["egress"][1]["to"][0]["ipBlock"]["except"] == ["169.254.169.254/32"]
-    assert policies["trunkline-serve"]["podSelector"]["matchLabels"] == ours | {"app.kubernetes.io/component": "serve"}
+    serves = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["serve", "serve-canary"]}
+    assert policies["trunkline-serve"]["podSelector"] == {"matchLabels": ours, "matchExpressions": [serves]}
 
 
 def test_only_jobs_that_fetch_data_go_further_than_the_store() -> None:
@@ -189,6 +190,16 @@ def test_only_jobs_that_fetch_data_go_further_than_the_store() -> None:
     assert tracking["podSelector"] == {"matchLabels": ours, "matchExpressions": [told]}
     assert tracking["egress"] == [{"to": [{"namespaceSelector": {}}], "ports": [{"port": 5000, "protocol": "TCP"}]}]
     assert data["policyTypes"] == tracking["policyTypes"] == ["Egress"]
+
+
+def test_trainings_talk_among_themselves_alone() -> None:
+    """The processes of a training on several nodes reach one another; nobody else reaches them, nor they anybody."""
+    policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(built("model-namespace"), "NetworkPolicy")}
+    trainings = {"matchLabels": {"app.kubernetes.io/managed-by": "trunkline", "app.kubernetes.io/component": "train"}}
+    policy = policies["trunkline-train"]
+    assert policy["podSelector"] == trainings
+    assert policy["ingress"] == [{"from": [{"podSelector": trainings}]}]
+    assert policy["egress"] == [{"to": [{"podSelector": trainings}]}]
 
 
 @pytest.mark.parametrize("folder", BASES)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from adapters.kubernetes_pods import Owner, PodStyle
-from adapters.kubernetes_serving import deployment
+from adapters.kubernetes_serving import BESIDE, deployment
 from controller.metrics import Metrics
 from specs.modelspec import ModelKey
 from specs.serving_facts import ServingTarget
@@ -75,6 +75,8 @@ def test_the_monitor_of_servers_finds_them_and_keeps_their_labels() -> None:
     spec = one(written("monitoring"), "PodMonitor", "trunkline-servers")["spec"]
     labels = _labels(Owner(ModelKey("retail", "digits"), "u"))
     assert spec["selector"]["matchLabels"].items() <= labels.items()
+    (either,) = spec["selector"]["matchExpressions"]
+    assert (either["operator"], either["values"]) == ("In", [labels[either["key"]], BESIDE])
     assert spec["namespaceSelector"] == {"any": True}
     (endpoint,) = spec["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["path"], endpoint["honorLabels"]) == ("http", "/metrics", True)
@@ -93,7 +95,9 @@ def test_the_example_for_a_plain_prometheus_is_right(tmp_path: Path) -> None:
     labels = _labels(Owner(ModelKey("retail", "digits"), "u"))
     keep = config["scrape_configs"][0]["relabel_configs"][0]
     found = {f"__meta_kubernetes_pod_label_{re.sub(r'[^a-z0-9]', '_', name)}": value for name, value in labels.items()}
-    assert ";".join(found[name] for name in keep["source_labels"]) == keep["regex"]
+    for component in (labels["app.kubernetes.io/component"], BESIDE):
+        found["__meta_kubernetes_pod_label_app_kubernetes_io_component"] = component
+        assert re.fullmatch(keep["regex"], ";".join(found[name] for name in keep["source_labels"]))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ BY_ARGO, BY_OPERATOR = "Argo CD writes them", "operator alone"
 BY_CLUSTER, BY_DIGEST = "Jobs and Deployments alone", "named by digest"
 KINDS = {
     "trunkline-modelspecs": "modelspecs", "trunkline-status": "modelspecs",
-    "trunkline-workloads": "workloads", "trunkline-pods": "pods",
+    "trunkline-workloads": "workloads", "trunkline-pods": "pods", "trunkline-trainjobs": "trainjobs",
 }  # fmt: skip
 
 
@@ -61,6 +61,12 @@ def pod(image: str = GOOD, labels: dict[str, str] | None = None, **more: str) ->
     spec: dict[str, Any] = {"containers": [{"name": "c", "image": image}]}
     spec |= {kind: [{"name": kind.lower(), "image": given}] for kind, given in more.items()}
     return {"metadata": {"name": "serve-1", "labels": OURS if labels is None else labels}, "spec": spec}
+
+
+def train_job(image: str = GOOD, *, suspend: bool = False) -> dict[str, Any]:
+    """Give a TrainJob."""
+    trainer = {"image": image, "command": ["python"]}
+    return {"metadata": {"name": "train-1", "labels": OURS}, "spec": {"trainer": trainer, "suspend": suspend}}
 
 
 def failed(**changes: Any) -> dict[str, Any]:
@@ -190,6 +196,21 @@ CASES: list[tuple[str, Request, str]] = [
      Request(f"{SYSTEM}replicaset-controller", "CREATE", "pods", pod(initContainers="mesh:1")), BY_DIGEST),
     ("end of a pod whose image is no longer allowed",
      Request(f"{SYSTEM}job-controller", "UPDATE", "pods", pod(GONE_IMAGE), pod(GONE_IMAGE)), ""),
+    # TrainJobs
+    ("operator starts a training", Request(OPERATOR, "CREATE", "trainjobs", train_job(suspend=True)), ""),
+    ("kueue lets a training go", Request(KUEUE, "UPDATE", "trainjobs", train_job(), train_job(suspend=True)), ""),
+    ("kueue changes what a training runs",
+     Request(KUEUE, "UPDATE", "trainjobs", train_job(OTHER), train_job()), BY_OPERATOR),
+    ("person starts a training", Request(PERSON, "CREATE", "trainjobs", train_job()), BY_OPERATOR),
+    ("person lets a training go",
+     Request(PERSON, "UPDATE", "trainjobs", train_job(), train_job(suspend=True)), BY_OPERATOR),
+    ("glass is broken for a training", Request(PERSON, "CREATE", "trainjobs", train_job(), groups=GLASS), ""),
+    ("person clears a training away", Request(PERSON, "DELETE", "trainjobs", {}, train_job()), ""),
+    ("training with an image by tag",
+     Request(OPERATOR, "CREATE", "trainjobs", train_job("registry.example.com/trunkline/train:1")), BY_DIGEST),
+    ("end of a training whose image is no longer allowed",
+     Request(f"{SYSTEM}generic-garbage-collector", "UPDATE", "trainjobs", train_job(GONE_IMAGE), train_job(GONE_IMAGE)),
+     ""),
 ]  # fmt: skip
 
 

@@ -23,8 +23,12 @@ OPERATOR = {
     ("policy", "poddisruptionbudgets"): set(KEPT),
     ("autoscaling", "horizontalpodautoscalers"): set(KEPT),
     ("networking.k8s.io", "networkpolicies"): set(KEPT),
+    ("", "configmaps"): set(KEPT),
+    ("gateway.networking.k8s.io", "httproutes"): set(KEPT),
     ("", "pods"): {"list"},
     ("", "events"): {"create"},
+    ("trainer.kubeflow.org", "trainjobs"): {*WATCHED, "create", "patch", "delete"},
+    ("kueue.x-k8s.io", "workloads"): {"list"},
 }
 LEASE = {("coordination.k8s.io", "leases"): {"get", "update", "create"}}
 PEOPLE = {
@@ -117,6 +121,7 @@ ALLOWED = [
     ("DELETE", "/apis/autoscaling/v2/namespaces/retail/horizontalpodautoscalers/x"),
     ("DELETE", "/apis/networking.k8s.io/v1/namespaces/retail/networkpolicies/x"),
     ("GET", "/api/v1/namespaces/retail/pods"),
+    ("GET", "/apis/trainer.kubeflow.org/v1alpha1"),  # whether there are TrainJobs at all
     ("GET", "/apis/coordination.k8s.io/v1/namespaces/trunkline-system/leases/trunkline-operator"),
 ]
 DENIED = [

@@ -16,12 +16,14 @@ from reconcilers.limits import Crowd, Limits
 from reconcilers.observed import SCHEDULE, DatasetFact, SourceTrouble
 from reconcilers.plan import LINE, Plan
 from specs.data_records import Alike, SetReport
+from specs.engines import refusal
 from specs.facts import JobPhase, JobState, ProposalState, PullState
 from specs.profile_records import ProfileRecord
 from specs.records import ExportRecord, RunRecord
 from specs.status import ConditionType, Reason, SignalStatus
 from specs.traffic import Watched
 from tests.support.builders import (
+    BUILDER,
     GOLDEN,
     MLFLOW,
     NOW,
@@ -44,6 +46,7 @@ from tests.support.builders import (
     spec,
 )  # fmt: skip
 from tests.support.data_stages import BARE, dvc, elsewhere, following, md5, newer, pinned, unknown, validation
+from tests.support.in_steps import beside, merged
 from tests.support.searches import TUNING, searching, tuned
 from tests.support.trials import live, on_trial
 from tests.support.watched import ON_ERRORS, asking, firing, unwatched, watched
@@ -76,6 +79,12 @@ def _first_failed() -> Stage:
     stage = settled()
     good = serving(stage.spec)
     return stage.but(serving=replace(good, ready=False, version=None, file=None, failed_file=good.file, failure="x"))
+
+
+def _other_device() -> Stage:
+    stage = settled(exports=[{"name": "trt", "format": "engine"}], serving={"export": "trt"})
+    words, good = refusal(BUILDER, BUILDER | {"gpu": "another"}), serving(stage.spec)
+    return stage.but(serving=replace(good, ready=False, version=None, file=None, failed_file=good.file, failure=words))
 
 
 def _failed_run() -> Stage:
@@ -215,6 +224,12 @@ TABLE: list[tuple[str, Callable[[], Stage], ConditionType, Verdict, Reason, list
      Reason.FALLBACK, ["Propose"]),
     ("rollout failed, nothing before it: stop", _first_failed, ConditionType.SERVING, Verdict.STOP,
      Reason.ROLLOUT_FAILED, []),
+    ("engine of another device: export it again", _other_device, ConditionType.SERVING, Verdict.WAIT,
+     Reason.ENGINE_MISMATCH, ["StartJob"]),
+    ("merged, with steps: put beside what serves", merged, ConditionType.SERVING, Verdict.WAIT, Reason.CANARY,
+     ["RollOut"]),
+    ("in a step, and worse: fall back", lambda: beside(2, new=live(errors=0.3, requests=200)), ConditionType.LIVE_GATE,
+     Verdict.STOP, Reason.LIVE_GATE_FAILED, ["RollOut", "Propose"]),
     ("on trial: wait", lambda: on_trial(live()), ConditionType.LIVE_GATE, Verdict.WAIT, Reason.BAKING, []),
     ("trial passed: nothing", lambda: on_trial(live(), over=True), ConditionType.LIVE_GATE, Verdict.DONE,
      Reason.LIVE_GATE_PASSED, []),

@@ -31,7 +31,7 @@ from tests.support.fake_git import TRUNK
 from tests.support.fakes import release_of
 from tests.support.trials import live
 from tests.support.wire import KilledError, Moment
-from tests.support.world import ELSEWHERE, TEXT, WATCHED, World
+from tests.support.world import ELSEWHERE, STEPPED, TEXT, WATCHED, World
 
 EXAMPLES = settings().max_examples
 THOROUGH = EXAMPLES > 100
@@ -49,15 +49,15 @@ def killed() -> None:
 
 
 @cache
-def _watched_world() -> World:
-    world = World(WATCHED).converge()
+def _serving_world(text: str) -> World:
+    world = World(text).converge()
     world.merge()
     return world.converge()
 
 
-def watched_world() -> World:
-    """Give a world with a model that serves, whose live traffic is watched."""
-    return _watched_world().fork()
+def serving_world(text: str) -> World:
+    """Give a world with a model that serves."""
+    return _serving_world(text).fork()
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -70,19 +70,22 @@ class AnyOrder(RuleBasedStateMachine):
         self.world = World()
         self.world.limits = Limits(2, 4)
         self.asked = 0
+        self.strategy = ""
+        """Of serving, as it comes back when a person takes the section in again."""
         self.reopened: set[int] = set()
         """Numbers of pull requests that a person reopened."""
 
     @initialize(
         auto_merge=st.sampled_from(["told", "untold", "never"]), reopens=st.booleans(),
-        text=st.sampled_from([TEXT, ELSEWHERE, WATCHED]),
+        text=st.sampled_from([TEXT, ELSEWHERE, WATCHED, STEPPED]),
     )  # fmt: skip
     def world_has_its_ways(self, auto_merge: Any, reopens: bool, text: str) -> None:  # noqa: FBT001  named
         if text is not TEXT:
-            self.world = watched_world() if text is WATCHED else World(text)
+            self.world = World(text) if text is ELSEWHERE else serving_world(text)
             self.world.limits = Limits(2, 4)
             self.world.sources.latest = pinned(1)
             self.world.jobs.lab.elsewhere[md5(BROKEN)] = manifest("broken", names=["beer", "wine"])
+        self.strategy = next(iter(re.findall(r"    strategy: .*\n", text)), "")
         self.world.forge.auto_merge = auto_merge
         self.world.forge.reopens = reopens
 
@@ -120,9 +123,18 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def serve_or_not(self) -> None:
-        served, bare = "\n  serving:\n    export: onnx\n", "\n  # nothing serves\n"
-        old, new = (served, bare) if served in self.world.text else (bare, served)
-        self.world.change(old, new)
+        served, bare = r"\n  serving:\n    export: onnx\n(    strategy: .*\n)?", "\n  # nothing serves\n"
+        if re.search(served, self.world.text):
+            self.world.change(served, bare)
+        else:
+            self.world.change(bare, "\n  serving:\n    export: onnx\n" + self.strategy)
+
+    @precondition(lambda self: "    strategy:" in self.world.text)
+    @rule(steps=st.sampled_from([
+        "[{weight: 10, pause: 2s}]", "[{mirror: 50, pause: 2s}, {weight: 20, pause: 3s}, {weight: 50, pause: 4s}]",
+    ]))  # fmt: skip
+    def edit_steps(self, steps: str) -> None:
+        self.world.change(r"steps: \[.*\]", f"steps: {steps}")
 
     @precondition(lambda self: self.world.release)
     @rule(how=st.sampled_from(["lift hold and deny", "remove", "unknown run", "unknown weights", "no previous"]))
@@ -248,7 +260,8 @@ class AnyOrder(RuleBasedStateMachine):
     def traffic_goes_by(self, hours: list[float], n: int) -> None:
         self.world.hours(*hours, requests=n)
 
-    @precondition(lambda self: "monitoring:" in self.world.text and self.world.release)
+    @precondition(lambda self: self.world.text.count("monitoring:") + self.world.text.count("canary:"))
+    @precondition(lambda self: self.world.release)
     @rule(errors=st.sampled_from([0.01, 0.3]))
     def release_had_traffic(self, errors: float) -> None:
         """The release that is pinned was asked a lot while it was on trial, and so was the one before it."""
@@ -371,6 +384,13 @@ class AnyOrder(RuleBasedStateMachine):
                 for pin in (release, release.get("previous") or {}):
                     named |= set(pin.get("exports", {}).values())
         assert self.world.servers.ever <= named
+
+    @invariant()
+    def at_most_one_release_is_beside_another(self) -> None:
+        """One answers, at most one newer one is beside it, and none is asked to take more than git ever said."""
+        for state in self.world.servers.states.values():
+            assert state.canary is None or (state.ready and state.canary.version > (state.version or 0))
+        assert all(old < new for old, new, _ in self.world.servers.shares)
 
     @invariant()
     def one_open_proposal_of_each_content(self) -> None:

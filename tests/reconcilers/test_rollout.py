@@ -14,6 +14,7 @@ from specs.facts import PullState
 from specs.placement import Placement, Shape
 from specs.records import RunRecord
 from specs.release import Release
+from specs.serving import ServerOptions
 from specs.serving_facts import ServingState
 from specs.status import ConditionType, Reason
 from tests.support.builders import NAME, Stage, digest, first, moved_on, proposed, pull, released, serving, settled
@@ -263,6 +264,16 @@ def shape_of(stage: Stage) -> Shape:
     assert serving is not None
     placement = Placement.of(serving.resources, serving.node_selector)
     return Shape(1 if serving.replicas is None else serving.replicas, placement, serving.autoscaling)
+
+
+def test_batching_travels_with_the_release() -> None:
+    """Other rules for batches are asked for with the same release, and the server is told them as options."""
+    stage = moved_on(V2, lambda data: data["serving"].update(batching={"maxRows": 8, "latencyBudget": "50ms"}))
+    stage = stage.but(serving=replace(serving(stage.spec), options=ServerOptions().digest))
+    (rollout,) = rollouts(stage)
+    assert rollout.target.options.plain()["batching"] == {"maxRows": 8, "latencyBudget": "50ms"}
+    told = replace(serving(stage.spec), options=rollout.target.options.digest)
+    assert rollouts(stage.but(serving=told)) == []
 
 
 def in_cluster(stage: Stage, **changes: Any) -> ServingState:

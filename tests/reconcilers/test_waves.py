@@ -128,7 +128,7 @@ def test_what_takes_a_release_back_reaches_every_device_at_once() -> None:
     assert found is not None
     assert (found.reason, wave(found.actions)) == (Reason.FLEET_SERVING, None)
     state = ServingState(NAME, ready=True, version=1, file=release.previous.exports["onnx"])
-    assert is_reached(undoing, NAME, Device("cam-99", {}), Waves(), state)
+    assert is_reached(undoing, NAME, Device("cam-99", {}), 0, state)
 
 
 def test_fewer_waves_in_git_than_are_open_end_the_rollout_and_do_not_begin_it_anew() -> None:
@@ -144,11 +144,11 @@ def test_a_device_keeps_what_it_has_whatever_waves_say_and_waits_with_the_releas
     release = stage.spec.release
     assert release is not None
     first, last = Device(NAMES[0], {}), Device(NAMES[-1], {})
-    waves = opened(stage, [2])
-    assert is_reached(stage.spec, NAME, first, waves, None)
-    assert not is_reached(stage.spec, NAME, last, waves, None)
+    below = opened(stage, [2]).below
+    assert is_reached(stage.spec, NAME, first, below, None)
+    assert not is_reached(stage.spec, NAME, last, below, None)
     has_it = ServingState(NAME, ready=True, version=2, file=release.exports["onnx"])
-    assert is_reached(stage.spec, NAME, last, Waves(), has_it)
+    assert is_reached(stage.spec, NAME, last, 0, has_it)
     waiting = as_reached(stage.spec, reached=False)
     assert waiting is not None
     assert waiting.release is not None

@@ -37,12 +37,7 @@ MODEL = {"model": "yolo26n.pt"}
 EXPORT = {"name": "onnx", "format": "onnx"}
 SAID: dict[str, tuple[dict[str, Any], str]] = {
     "Kubeflow": ({"training": MODEL | {"backend": "TrainJob"}}, "spec.training.backend"),
-    "export's place": ({"exports": [EXPORT, EXPORT | {"name": "b", "buildOn": "Device"}]}, "spec.exports[1].buildOn"),
     "serving backend": ({"serving": {"export": "onnx", "backend": "Triton"}}, "spec.serving.backend"),
-    "canary": (
-        {"serving": {"export": "onnx", "strategy": {"canary": {"steps": [{"weight": 1}]}}}},
-        "spec.serving.strategy.canary",
-    ),
 }
 
 

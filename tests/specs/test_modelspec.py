@@ -229,11 +229,14 @@ def test_other_durations_are_refused(text: str) -> None:
     ("serving", "words"),
     [({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}, "resources": {"limits": {"cpu": "1"}}}, "is above"),
      ({"autoscaling": {"minReplicas": 1, "maxReplicas": 2}}, "give resources.requests.cpu"),
-     ({"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}, "greater than or equal to 1")],
-    ids=["bounds", "no share of nothing", "none"],
+     ({"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}, "greater than or equal to 1"),
+     ({"batching": {}}, "give maxRows, latencyBudget or both"),
+     ({"batching": {"maxRows": 0}}, "greater than or equal to 1"),
+     ({"batching": {"latencyBudget": "0ms"}}, "should match pattern")],
+    ids=["bounds", "no share of nothing", "none", "no rule", "no rows", "no time"],
 )  # fmt: skip
-def test_autoscaling_that_cannot_work_is_refused(serving: dict[str, Any], words: str) -> None:
-    """What a HorizontalPodAutoscaler could never do is an error in the file, not a silent nothing in the cluster."""
+def test_serving_that_cannot_work_is_refused(serving: dict[str, Any], words: str) -> None:
+    """What no server and no HorizontalPodAutoscaler could ever do is an error in the file, not a silent nothing."""
     with pytest.raises(ValidationError, match=words):
         Spec.model_validate(
             SMALLEST["spec"] | {"serving": {"export": "onnx", **serving}}, by_alias=True, by_name=False

@@ -23,6 +23,7 @@ from specs.data_records import (
     validation_key,
 )
 from specs.digests import digest_of
+from specs.engines import MACHINE_BOUND
 from specs.experiment_records import TrackRecord, TrialRecord, TuningRecord, track_key, tuning_key
 from specs.facts import Commit, ProposalState, PullRequest, PullState, SourcedSpec
 from specs.modelspec import ModelKey, Spec
@@ -72,6 +73,10 @@ PATH = "models/shelf.yaml"
 ENVIRONMENT = Environment(
     python="3.11.9", platform="Linux", device="cpu", packages={"torch": "2.9", "ultralytics": "8.4"}
 )  # fmt: skip
+
+
+BUILDER = {"gpu": "NVIDIA A10", "computeCapability": "8.6", "tensorrt": "10.4.0", "driver": "550.54"}
+"""The machine that makes engines where nobody asks for another kind."""
 
 
 def digest(*words: object) -> str:
@@ -247,13 +252,16 @@ class Lab:
 
     def _export(self, order: ExportOrder) -> list[tuple[str, Record]]:
         file = digest("file", order.weights, order.export_digest)
+        made_for = order.runtime or {}
+        bound = {"runtime": (BUILDER | made_for) if order.format in MACHINE_BOUND else {}, "made_for": made_for}
         artifact = ArtifactRecord(
             file=file, format=order.format, task=order.task, names=["milk", "bread"], image_size=(32, 32),
-            weights=order.weights, self_tests=[],
+            weights=order.weights, self_tests=[], **bound,
         )  # fmt: skip
         export = ExportRecord(
             weights=order.weights, export_digest=order.export_digest, format=order.format, args=order.args,
             status="Succeeded", file=file, size=1_500_000, metrics={"latency/p50_ms": 1.5, "latency/p95_ms": 2.5},
+            calibration=order.calibration, **bound,
         )  # fmt: skip
         self.records[artifact_key(file)] = artifact  # the evaluation needs to know whose it is
         made: list[tuple[str, Record]] = [(artifact_key(file), artifact)]
@@ -308,12 +316,14 @@ def observed(lab: Lab | None = None, **changes: Any) -> Observed:
     sets = {"train": DatasetFact(TRAIN.digest(), TRAIN), "golden": DatasetFact(GOLDEN.digest(), GOLDEN)} | changes
     train, golden = sets["train"], sets["golden"]
     pair = (train.digest if train else None, golden.digest if golden else None)
-    looked_at = [r for r in records if isinstance(r, ValidationRecord) and (r.train_digest, r.golden_digest) == pair]
+    validations = [r for r in records if isinstance(r, ValidationRecord)]
+    looked_at = [r for r in validations if (r.train_digest, r.golden_digest) == pair]
     base = Observed(
         source=source(),
         train=train,
         golden=golden,
         validation=next(iter(looked_at), VALIDATED),
+        calibration_validation=next((r for r in validations if r.train_digest != pair[0]), None),
         runs={r.inputs_digest: r for r in records if isinstance(r, RunRecord)},
         evaluations={(r.subject, r.golden): r for r in records if isinstance(r, EvaluationRecord)},
         comparisons={(r.subject, r.baseline, r.golden): r for r in records if isinstance(r, ComparisonRecord)},

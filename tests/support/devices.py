@@ -29,6 +29,8 @@ class Link:
     """A device's way to git and store: up or down, and everything that went over it is counted."""
 
     up: bool = True
+    loses: int = 0
+    """So many answers to writes get lost, after what was written is there."""
     asked: Counter[str] = field(default_factory=Counter)
 
     def use(self, what: str) -> None:
@@ -55,6 +57,9 @@ class LinkedStore:
     def replace(self, key: str, data: bytes) -> None:
         self._link.use("replace")
         self._store.replace(key, data)
+        if self._link.loses:
+            self._link.loses -= 1
+            raise Transient("NoAnswer", "the answer was lost")
 
     def stamps(self, prefix: str) -> dict[str, str]:
         self._link.use("list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,13 +11,14 @@ import yaml
 
 from specs.data import Source
 from specs.data_records import ImportRecord, import_key
+from specs.engines import fits, refusal
 from specs.errors import Problem, Stalled, TrunklineError
 from specs.facts import JobPhase, JobState, SourcedSpec
 from specs.modelspec import ModelKey
 from specs.monitoring import OnData
 from specs.placement import Placement
 from specs.records import ExportRecord, Record, RunRecord, dataset_key, export_key, run_key
-from specs.serving_facts import Rejected, ServingState, ServingTarget
+from specs.serving_facts import CanaryState, Rejected, ServingState, ServingTarget, Share
 from specs.traffic import Traffic, Watch, Watched
 from specs.workorders import AnyOrder, ExportOrder, ImportOrder, TrainOrder
 from tests.support.builders import GOLDEN, KEY, PATH, TRAIN, Lab
@@ -149,7 +151,8 @@ class FakeTraffic:
         windows = tuple(self.windows[asked.version, start] for start in found[-asked.windows :] if asked.windows)
         champion = self.trials.get(asked.before) if asked.before is not None else None
         loaded = self.loaded.get(asked.version, 0.0)
-        return Watched(windows, loaded, self.trials.get(asked.version), champion, self.trouble)
+        new, old = (self.trials.get(asked.canary), self.trials.get(asked.version)) if asked.canary else (None, None)
+        return Watched(windows, loaded, self.trials.get(asked.version), champion, self.trouble, new, old)
 
     def had(self, version: int, start: float, window: float, *, errors: float, requests: int = 1000) -> None:
         """Let a window be over in which a share of the requests ended in an error of ours."""
@@ -177,16 +180,24 @@ class FakeServers:
     """A server that cannot load some files."""
 
     wire: Wire
+    clock: Callable[[], float] = time.time
+    engines: Callable[[str], Mapping[str, str]] = lambda _file: {}
+    """By the digest of a file: on which kind of device it works alone."""
+    device: Mapping[str, str] = field(default_factory=dict)
+    """What the server's own is like."""
     states: dict[str, ServingState] = field(default_factory=dict)
     bad: set[str] = field(default_factory=set)
     ever: set[str] = field(default_factory=set)
     """Every file that ever answered."""
+    shares: list[tuple[int, int, Share]] = field(default_factory=list)
+    """What served, what was beside it, and with what share, as it was asked for."""
 
     def state(self, name: str) -> ServingState | None:
         return self.states.get(name)
 
     def roll_out(self, target: ServingTarget, rejected: Rejected | None = None) -> ServingState:
-        return self.wire.effect(f"roll out v{target.version}", lambda: self._roll_out(target, rejected))
+        step = "" if target.share is None else f" step {target.share.step}"
+        return self.wire.effect(f"roll out v{target.version}{step}", lambda: self._roll_out(target, rejected))
 
     def withdraw(self, name: str) -> None:
         self.wire.effect(f"withdraw {name}", lambda: self.states.pop(name, None))
@@ -196,11 +207,18 @@ class FakeServers:
 
     def _roll_out(self, target: ServingTarget, rejected: Rejected | None) -> ServingState:
         before = self.states.get(target.name, ServingState(target.name, ready=False))
-        same = (before.version, before.file) == (target.version, target.file)
+        beside = before.canary if target.share is not None and before.ready else None
+        same = (target.version, target.file) in ((before.version, before.file), _named(beside))
         before = replace(before, rejected=(before.rejected if same else None) or rejected)
-        if target.file in self.bad and not (before.ready and before.file == target.file):
-            failure = f"{target.file[:15]} does not load"
+        built = self.engines(target.file)
+        if not fits(built, self.device):
+            failure = refusal(built, self.device)
             self.states[target.name] = replace(before, failed_file=target.file, failure=failure)
+        elif target.share is not None and before.ready:
+            self.states[target.name] = self._put_beside(before, target, target.share)
+        elif target.file in self.bad and not (before.ready and before.file == target.file):
+            failure = f"{target.file[:15]} does not load"
+            self.states[target.name] = replace(before, failed_file=target.file, failure=failure, canary=None)
         else:
             self.states[target.name] = ServingState(
                 target.name, True, target.version, target.file, "local://x", options=target.options.digest,
@@ -209,15 +227,32 @@ class FakeServers:
             self.ever.add(target.file)
         return self.states[target.name]
 
+    def _put_beside(self, before: ServingState, target: ServingTarget, share: Share) -> ServingState:
+        known = before.canary if _named(before.canary) == (target.version, target.file) else None
+        if known is None and target.file in self.bad:
+            failure = f"{target.file[:15]} does not load"
+            return replace(before, failed_file=target.file, failure=failure, canary=None)
+        since = known.since if known is not None and known.share == share else self.clock()
+        self.shares.append((before.version or 0, target.version, share))
+        self.ever |= {target.file} if share.weight else set()
+        made = CanaryState(target.version, target.file, share, ready=True, since=since)
+        return replace(before, canary=made, options=target.options.digest, failed_file=None, failure="")
+
     def restart(self) -> None:
         """Die and come back: what loads is loaded again, failures are forgotten, but not what was given up for good."""
         for name, state in list(self.states.items()):
+            beside = None if state.canary is None or state.canary.file in self.bad else state.canary
+            state = replace(state, canary=beside)  # noqa: PLW2901  it may not load again
             if state.ready and state.file not in self.bad:
                 self.states[name] = replace(state, failed_file=None, failure="")
             elif state.rejected is not None:
                 self.states[name] = ServingState(name, ready=False, rejected=state.rejected)
             else:
                 del self.states[name]
+
+
+def _named(canary: CanaryState | None) -> tuple[int, str] | None:
+    return (canary.version, canary.file) if canary is not None else None
 
 
 @dataclass

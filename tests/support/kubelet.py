@@ -7,11 +7,12 @@ Hand-written, to run whole stories through Jobs and Deployments. What it is fait
 - Deployments: rolling updates within maxSurge and maxUnavailable, observedGeneration, counts, Available and
   Progressing with its deadline, and a write of its own (the revision annotation).
 - Pods: phases, conditions, exit codes, termination messages, restarts with CrashLoopBackOff, HTTP probes, preStop
-  sleep, SIGTERM and grace, eviction, out of memory, image and scheduling trouble, missing Secrets of envFrom.
+  sleep, SIGTERM and grace, eviction, out of memory, image and scheduling trouble, missing Secrets of envFrom; optional
+  ConfigMaps as volumes, whose files change as those do (at once: a real kubelet takes up to a minute or so).
 - Services: one address each, which leads to a ready pod chosen anew for each connection.
 - Owner references: background deletion of what lost its owner; ``--cascade`` orphan and foreground.
 
-What it is not: there are no ReplicaSets, Endpoints, Events, nodes, quotas, resource limits, volumes (but emptyDir),
+What it is not: there are no ReplicaSets, Endpoints, Events, nodes, quotas, resource limits, other volumes but emptyDir,
 users, networks or images; one container a pod, one pod a Job; no autoscaler; pauses are short. It remembers in its own
 process what it did, so it must live as long as the server's pods. Its requests are the user admin's, and they meet
 the server's faults like everybody's.

@@ -15,7 +15,8 @@ from tests.support.kubeconfig import access
 
 Object = dict[str, Any]
 ROOTS = {
-    "Pod": "/api/v1/pods", "Service": "/api/v1/services", "Job": "/apis/batch/v1/jobs",
+    "Pod": "/api/v1/pods", "Service": "/api/v1/services", "ConfigMap": "/api/v1/configmaps",
+    "Job": "/apis/batch/v1/jobs",
     "Deployment": "/apis/apps/v1/deployments", "ModelSpec": "/apis/trunkline.dev/v1alpha1/modelspecs",
     "PodDisruptionBudget": "/apis/policy/v1/poddisruptionbudgets",
     "HorizontalPodAutoscaler": "/apis/autoscaling/v2/horizontalpodautoscalers",

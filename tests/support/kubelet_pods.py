@@ -157,6 +157,7 @@ class PodLife:
     async def _once(self) -> Object:
         """Run the container's process once; give how it ended."""
         begun, self.verdict = now(), ""
+        self._project()
         environment = self.surroundings.environment(self._node.environment, self._sources)
         try:
             process = ContainerProcess(self.surroundings.command(), environment, self.surroundings.folder, self.log)
@@ -171,6 +172,7 @@ class PodLife:
                 if self.doomed or probes.failed:
                     await self._shut_down(process)
                     break
+                self._project()
                 ready = await probes.look()
                 if ready != self.ready:
                     self.ready = ready
@@ -184,6 +186,10 @@ class PodLife:
         reason = self.verdict or ("Completed" if code == 0 else "Error")
         policy = self.surroundings.container.get("terminationMessagePolicy", "File")
         return self._ending(begun, code, reason, process.last_words(code, policy))
+
+    def _project(self) -> None:
+        namespace = self.pod["metadata"]["namespace"]
+        self.surroundings.project(lambda name: self._node.mirror.get("ConfigMap", namespace, name))
 
     async def _shut_down(self, process: ContainerProcess) -> None:
         """Ask it to end, as long as the pod's grace period lasts."""

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -76,7 +76,7 @@ class Surroundings:
     """What a container of a pod finds on this machine, where it believes to be alone on its own.
 
     It has an address of its own, as every pod has: the one after ``--host`` becomes ``host``, ports stay what they are.
-    Paths in emptyDir volumes (but ``/tmp``, which becomes TMPDIR) become paths in ``folder``.
+    Paths in emptyDir volumes (but ``/tmp``, which becomes TMPDIR) and of ConfigMaps become paths in ``folder``.
     """
 
     def __init__(self, pod: Object, folder: Path) -> None:
@@ -92,6 +92,13 @@ class Surroundings:
             mount["mountPath"]: folder / mount["name"]
             for mount in mounts if mount["name"] in empty and mount["mountPath"] != "/tmp"
         }  # fmt: skip
+        self._maps = {
+            folder / volume["name"]: str(volume["configMap"]["name"])
+            for volume in pod["spec"].get("volumes", ()) if "configMap" in volume
+        }  # fmt: skip
+        self._folders |= {
+            mount["mountPath"]: folder / mount["name"] for mount in mounts if folder / mount["name"] in self._maps
+        }
         for place in (*self._folders.values(), folder / "tmp"):
             place.mkdir(parents=True, exist_ok=True)
 
@@ -120,6 +127,20 @@ class Surroundings:
             field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
             found[variable["name"]] = self._field(field) if field else self._local(variable.get("value", ""))
         return found
+
+    def project(self, find: Callable[[str], Object | None]) -> None:
+        """Let ConfigMap volumes hold what ``find`` gives for their names now, each file whole at any time."""
+        for place, name in self._maps.items():
+            texts: dict[str, str] = (find(name) or {}).get("data") or {}
+            for known in place.iterdir():
+                if known.name not in texts:
+                    known.unlink()
+            for key, text in texts.items():
+                file = place / key
+                if not file.exists() or file.read_text() != text:
+                    whole = self.folder / f"{key}.part"
+                    whole.write_text(text)
+                    whole.replace(file)
 
     def sources(self) -> list[tuple[str, str]]:
         """Give (plural, name) of the Secrets and ConfigMaps that the environment needs."""

@@ -52,6 +52,25 @@ def classifier(seed: int = 0, *, batch: int | str = "batch", sure: float = 1.0) 
     return _model(nodes, [("weights", weights)], [batch, 3, SIDE, SIDE], [batch, CLASSES])
 
 
+def fragile_classifier(seed: int = 0) -> bytes:
+    """Give a model like ``classifier`` that fails at every input with a value over 100."""
+    weights = np.random.default_rng(seed).normal(size=(3 * SIDE * SIDE, CLASSES)).astype(np.float32) / 8
+    nodes = [
+        helper.make_node("Flatten", [INPUT], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
+        helper.make_node("ReduceMax", [INPUT], ["top"], keepdims=0),
+        helper.make_node("Greater", ["top", "hundred"], ["too_much"]),
+        helper.make_node("Cast", ["too_much"], ["which"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "which"], ["row"]),  # of a table with one row: the second is an error
+        helper.make_node("Add", ["scores", "row"], ["sum"]),
+        helper.make_node("Softmax", ["sum"], [OUTPUT]),
+    ]
+    constants: list[tuple[str, NDArray[Any]]] = [
+        ("weights", weights), ("hundred", np.array(100, np.float32)), ("table", np.zeros((1, CLASSES), np.float32)),
+    ]  # fmt: skip
+    return _model(nodes, constants, ["batch", 3, SIDE, SIDE], ["batch", CLASSES])
+
+
 def detector(rows: NDArray[np.float32], side: int = 64) -> bytes:
     """Give a model (batch, 3, side, side) -> (batch, n, 6) that finds ``rows`` (x1 y1 x2 y2 conf class) everywhere."""
     nodes = [

@@ -16,6 +16,7 @@ import pytest
 from adapters.dataset_folder import add_folder
 from adapters.store import Store
 from specs.digests import digest_of
+from specs.exports import needs_calibration
 from specs.modelspec import Task
 from specs.training import Tracking
 from specs.workorders import (
@@ -80,9 +81,10 @@ class Bench:
 
     def export(self, weights: str, format_: str = "onnx", **args: Any) -> ExportOrder:
         """Order an export at 32 pixels."""
+        calibration = self.data if needs_calibration(format_, args) else None
         return ExportOrder(
-            **WHO, weights=weights, export_digest=export_digest(format_, args, 32), task=self.task, format=format_,
-            args=args, image_size=32, golden=self.golden,
+            **WHO, weights=weights, export_digest=export_digest(format_, args, 32, calibration=calibration),
+            task=self.task, format=format_, args=args, image_size=32, golden=self.golden, calibration=calibration,
         )  # fmt: skip
 
     def profile(self, file: str, format_: str = "onnx") -> ProfileOrder:

@@ -12,6 +12,7 @@ from reconcilers.loop import Reconciler, Result
 from reconcilers.world import Ports
 from specs.facts import SourcedSpec
 from specs.names import BRANCH_PREFIX
+from specs.records import ArtifactRecord, artifact_key
 from specs.status import ModelStatus
 from tests.support.builders import GOLDEN, NAME, NOW, PATH, TRAIN
 from tests.support.data_stages import BARE, md5
@@ -84,6 +85,15 @@ WATCHED = re.sub(
 """A model whose live traffic is watched, and whose data has versions that only a signal asks for."""
 
 
+STEPPED = re.sub(
+    r"\n    export: onnx\n",
+    "\n    export: onnx\n    strategy: {canary: {steps: [{mirror: 50, pause: 2s}, {weight: 10, pause: 3s}, "
+    "{weight: 50, pause: 4s}]}}\n",
+    TEXT.replace("epochs: 2", "epochs: 5"),
+)
+"""A model whose releases take over in steps, within seconds."""
+
+
 class World:
     """Everything there is, with one model whose spec was just merged. ``copy.deepcopy`` makes another one of it."""
 
@@ -94,7 +104,7 @@ class World:
         self.forge = FakeForge(self.wire, self.git, self.clock)
         self.store = FakeStore()
         self.jobs = FakeJobs(self.wire, self.store, self.clock)
-        self.servers = FakeServers(self.wire)
+        self.servers = FakeServers(self.wire, self.clock, self.engine)
         self.sources = FakeSources()
         self.traffic = FakeTraffic()
         self.calendar = FakeCalendar()
@@ -231,6 +241,11 @@ class World:
             "status": [(c.type, c.status, c.reason, c.message) for c in self.status.conditions],
             "summary": self.status.model_copy(update={"conditions": []}),
         }
+
+    def engine(self, file: str) -> dict[str, str]:
+        """Give the kind of device that a file of the store works on alone."""
+        known = self.store.read(artifact_key(file))
+        return ArtifactRecord.decode(known).runtime if known else {}
 
     def artifacts(self) -> list[str]:
         """Give the digests of all exports that were ever made."""

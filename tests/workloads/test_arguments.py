@@ -53,10 +53,10 @@ def test_other_training_arguments_are_named(args: dict[str, Any], said: str) -> 
         ("onnx", {"epochs": 3}, "epochs: is not a export argument"),
         ("onnx", {"workspace": 4}, "'workspace' is not supported for format='onnx'"),
         ("torchscript", {"quantize": 8}, "quantize=8 (INT8) is not supported"),
-        ("onnx", {"quantize": 8}, "needs calibration pictures"),
+        ("onnx", {"name": "rk3588"}, "name: Trunkline sets this itself"),
         ("onix", {}, "format 'onix' is not one of Ultralytics"),
     ],
-    ids=["unknown", "of training", "of another format", "precision", "calibration", "format"],
+    ids=["unknown", "of training", "of another format", "precision", "no chip", "format"],
 )
 def test_other_export_arguments_are_named(format_: str, args: dict[str, Any], said: str) -> None:
     """Arguments that the exporter would refuse, ignore or need data for are refused before it starts."""
@@ -69,3 +69,5 @@ def test_other_export_arguments_are_named(format_: str, args: dict[str, Any], sa
 def test_export_arguments_of_ultralytics_pass() -> None:
     """What the exporter understands for a format is not questioned."""
     check_export("onnx", {"dynamic": True, "simplify": False, "opset": 17, "imgsz": 64, "quantize": 16})
+    check_export("openvino", {"quantize": 8, "fraction": 0.5})
+    check_export("rknn", {"name": "rk3588", "quantize": 16})

@@ -165,7 +165,7 @@ def test_outputs_that_nobody_can_read_still_show_pictures(store: Store) -> None:
 @pytest.mark.parametrize(
     ("change", "reason", "said"),
     [
-        pytest.param({"format": "openvino"}, "LoadFailed", "runs onnx only", id="format"),
+        pytest.param({"format": "ncnn"}, "LoadFailed", "this server runs onnx, openvino", id="format"),
         pytest.param({"names": ["class0", "other"]}, "ClassMismatch", "does not know: other", id="classes"),
         pytest.param({"file": b"no model"}, "LoadFailed", "cannot load", id="file"),
         pytest.param({"picture": b"\x89PNG no more"}, "UnreadablePictures", "class0/00.png", id="picture"),

@@ -10,56 +10,13 @@ import numpy as np
 import pytest
 
 from tests.support import onnx_models
+from tests.support.gated_engine import NAME, GatedEngine, Notes, occupied, picture, taught
 from workloads.serve.answers import Refusal
 from workloads.serve.batching import Batcher
-from workloads.serve.engine import Engine, EngineFailure
+from workloads.serve.engine import EngineFailure
+from workloads.serve.engine_onnx import OnnxEngine
 from workloads.serve.limits import Limits
 from workloads.serve.tensors import Array
-
-NAME = onnx_models.INPUT
-SIZE = (onnx_models.SIDE, onnx_models.SIDE)
-
-
-class Notes:
-    """Writes down the rows of each inference."""
-
-    def __init__(self) -> None:
-        self.rows: list[int] = []
-
-    def inference(self, rows: int, seconds: float, queued: list[float]) -> None:
-        """Take down one inference."""
-        assert seconds >= 0
-        assert all(waited >= 0 for waited in queued)
-        self.rows.append(rows)
-
-
-class GatedEngine(Engine):
-    """A real engine that waits for a gate before each run, and fails for rows that begin with 666."""
-
-    def __init__(self, model: bytes) -> None:
-        super().__init__(model, image_size=SIZE, threads=1)
-        self.gate = threading.Event()
-        self.entered = threading.Event()
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run once the gate is open."""
-        self.entered.set()
-        assert self.gate.wait(30)
-        if (inputs[NAME][:, 0, 0, 0] == 666).any():
-            raise EngineFailure("the devil's number")
-        return super().run(inputs)
-
-
-def picture(value: float, rows: int = 1) -> dict[str, Array]:
-    """Give the input of ``rows`` equal pictures."""
-    return {NAME: np.full((rows, 3, *SIZE), value, np.float32)}
-
-
-async def occupied(engine: GatedEngine, batcher: Batcher) -> asyncio.Future[dict[str, Array]]:
-    """Give a request that is being worked on, so that others must wait."""
-    first = batcher.submit(picture(0.5), 1)
-    await asyncio.to_thread(engine.entered.wait, 30)
-    return first
 
 
 def test_waiting_requests_share_an_inference() -> None:
@@ -67,7 +24,7 @@ def test_waiting_requests_share_an_inference() -> None:
 
     async def story() -> None:
         engine, notes = GatedEngine(onnx_models.classifier()), Notes()
-        batcher = Batcher(engine, Limits(), notes)
+        batcher = Batcher(engine, Limits(max_batch=16), notes, pace=taught(16))
         first = await occupied(engine, batcher)
         inputs = [picture(value, rows) for value, rows in ((0.1, 1), (0.2, 3), (0.3, 2))]
         waiting = [batcher.submit(given, len(given[NAME])) for given in inputs]
@@ -77,7 +34,7 @@ def test_waiting_requests_share_an_inference() -> None:
         await first
         for given, future in zip(inputs, waiting, strict=True):
             answer = (await future)[onnx_models.OUTPUT]
-            np.testing.assert_allclose(answer, Engine.run(engine, given)[onnx_models.OUTPUT], rtol=1e-5)
+            np.testing.assert_allclose(answer, OnnxEngine.run(engine, given)[onnx_models.OUTPUT], rtol=1e-5)
         assert notes.rows == [1, 6]
         batcher.close()
 
@@ -89,7 +46,7 @@ def test_batches_keep_to_the_limit() -> None:
 
     async def story() -> None:
         engine, notes = GatedEngine(onnx_models.classifier()), Notes()
-        batcher = Batcher(engine, Limits(max_batch=4), notes)
+        batcher = Batcher(engine, Limits(max_batch=4), notes, pace=taught(4))
         first = await occupied(engine, batcher)
         waiting = [batcher.submit(picture(0.1, rows), rows) for rows in (3, 2, 2, 7, 1)]
         engine.gate.set()
@@ -159,7 +116,7 @@ def test_one_bad_request_fails_alone() -> None:
 
     async def story() -> None:
         engine = GatedEngine(onnx_models.classifier())
-        batcher = Batcher(engine, Limits(), Notes())
+        batcher = Batcher(engine, Limits(max_batch=16), Notes(), pace=taught(16))
         first = await occupied(engine, batcher)
         waiting = [batcher.submit(picture(value), 1) for value in (0.1, 666, 0.3)]
         engine.gate.set()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from specs.digests import hex_of
@@ -15,6 +18,7 @@ from tests.support.inference_server import (
     INFER,
     REQUEST,
     ServerProcess,
+    infer_request,
     publish,
     publish_slow,
     running,
@@ -71,6 +75,14 @@ def answers(server: ServerProcess, number: int) -> list[str]:
     return [server.http.post(INFER, json=REQUEST).json()["model_version"] for _ in range(number)]
 
 
+def upload(server: ServerProcess) -> dict[str, Any]:
+    """Have a picture looked at, and give the answer."""
+    answer = server.http.post("/models/digits/predict", content=PICTURE, headers={"Content-Type": "image/png"})
+    told: dict[str, Any] = answer.json()
+    assert answer.headers["Trunkline-Version"] == str(told["version"])
+    return told
+
+
 def outcomes(server: ServerProcess, version: int) -> dict[str, float]:
     """Give how a version's requests ended, as far as any did."""
     found = {key[2]: value for key, value in samples(server).items()
@@ -112,10 +124,7 @@ def test_a_share_of_the_requests_is_the_canary_s(server: ServerProcess) -> None:
     """So many of a hundred requests are answered by it, whatever way they come in, and counted as its own."""
     beside(server, share(1, weight=30))
     given = answers(server, 10)
-    for _ in range(10):
-        answer = server.http.post("/models/digits/predict", content=PICTURE, headers={"Content-Type": "image/png"})
-        assert str(answer.json()["version"]) == answer.headers["Trunkline-Version"]
-        given.append(answer.headers["Trunkline-Version"])
+    given += [str(upload(server)["version"]) for _ in range(10)]
     assert (given.count("1"), given[:10].count("2"), given[10:].count("2")) == (14, 3, 3)
     assert (outcomes(server, 1), outcomes(server, 2)) == ({"ok": 14}, {"ok": 6})
 
@@ -175,7 +184,7 @@ def test_a_canary_that_does_not_load(server: ServerProcess) -> None:
     broken = new.target(2) | {"file": "sha256:" + "0" * 64, "share": share(0), "options": {"standby": 5.0}}
     answer = server.load("digits", broken)
     assert (answer.status_code, answer.json()["reason"]) == (404, "ArtifactMissing")
-    failed = {"failed_file": broken["file"], "failure": answer.json()["error"]}
+    failed = {"failed_file": broken["file"], "failed_build": "", "failure": answer.json()["error"]}
     assert digits(server) == before | failed
     same = server.load("digits", new.target(1) | {"share": share(0)})
     assert same.status_code == 422
@@ -211,9 +220,136 @@ def test_a_canary_that_is_loading_is_told(server: ServerProcess) -> None:
     wait_until(lambda: digits(server)["loading"])
     entry = digits(server)
     assert (entry["version"], entry["canary"]) == (1, {
-        **slow.target(3), "share": share(2, weight=20), "ready": False, "since": 0.0, "self_test": "",
+        **slow.target(3), "build": "", "share": share(2, weight=20), "ready": False, "since": 0.0, "self_test": "",
     })  # fmt: skip
     assert set(answers(server, 3)) == {"1"}, "the canary before is not wanted any more"
     asking.join()
     assert digits(server)["canary"]["ready"] is True
     assert (digits(server)["file"], new.file != old.file) == (old.file, True)
+
+
+def test_clients_never_see_its_trouble(server: ServerProcess) -> None:
+    """What the canary fails at what serves answers; it counts as an error of the canary, and no client is told."""
+    old = publish(server, 1)
+    new = onnx_models.publish(server.store, onnx_models.fragile_classifier(2))
+    ask(server, old, 1)
+    ask(server, new, 2, share=share(1, weight=50))
+    bad = infer_request([666.0] * 3072, [1, 3, 32, 32])
+    given = [server.http.post(INFER, json=bad) for _ in range(4)]
+    assert [answer.status_code for answer in given] == [200] * 4
+    assert {answer.headers["Trunkline-File"] for answer in given} == {hex_of(old.file)[:12]}
+    assert (outcomes(server, 1), outcomes(server, 2)) == ({"ok": 4}, {"error": 2})
+    assert answers(server, 2) == ["1", "2"]
+    exactly = server.http.post("/v2/models/digits/versions/2/infer", json=bad)
+    assert exactly.status_code == 500, "who names it gets it"
+    wrong = [server.http.post(INFER, json=infer_request([0.0], [1])).status_code for _ in range(4)]
+    assert wrong == [400] * 4
+    assert outcomes(server, 2) == {"ok": 1, "error": 3}, "what both refuse is the client's fault"
+
+
+def test_a_canary_of_another_size(server: ServerProcess) -> None:
+    """Pictures are prepared for whoever answers, also for copies; tensors that only one takes that one answers."""
+    rows = np.array([[4, 4, 20, 20, 0.9, 1]], np.float32)
+    for version, side in ((1, 32), (2, 64)):
+        model = onnx_models.publish(server.store, onnx_models.detector(rows, side), task="detect", side=side)
+        assert ask(server, model, version, share=share(1, weight=50)) == 200
+    versions = [upload(server)["version"] for _ in range(4)]
+    assert sorted(versions) == [1, 1, 2, 2]
+    assert answers(server, 4) == ["1"] * 4
+    assert outcomes(server, 2) == {"ok": 2, "error": 2}
+    assert ask(server, model, 2, share=share(2, mirror=100)) == 200
+    assert [upload(server)["version"] for _ in range(3)] == [1] * 3
+    wait_until(lambda: outcomes(server, 2) == {"ok": 5, "error": 2})
+
+
+def test_copies_are_nobody_s_business(server: ServerProcess) -> None:
+    """Clients get the answers of what serves; those of the canary to copies are only counted, and never judged."""
+    old = publish(server, 1)
+    new = onnx_models.publish(server.store, onnx_models.fragile_classifier(2))
+    ask(server, old, 1)
+    ask(server, new, 2, share=share(1, mirror=50))
+    assert set(answers(server, 6)) == {"1"}
+    named = [upload(server) for _ in range(4)]
+    assert {answer["version"] for answer in named} == {1}
+    server.http.post(INFER, json=infer_request([666.0] * 3072, [1, 3, 32, 32]))
+    server.http.post(INFER, json=infer_request([666.0] * 3072, [1, 3, 32, 32]))
+    wait_until(lambda: outcomes(server, 2) == {"ok": 5, "error": 1})
+    seen = samples(server)
+    assert seen["trunkline_confidence_count", "digits", "1"] == 12
+    assert seen["trunkline_confidence_count", "digits", "2"] == 5
+    assert seen["trunkline_canary_percent", "digits", "mirror", "2"] == 50
+    assert seen["trunkline_mirror_dropped_total", "digits"] == 0
+    told = server.http.post("/models/digits/truth", json={"request": named[0]["request"], "label": "class1"}).json()
+    assert told["version"] == 1
+
+
+def test_the_truth_finds_who_answered(server: ServerProcess) -> None:
+    """What a client was told by the canary is judged as the canary's, also after it took over."""
+    _old, new = beside(server, share(1, weight=50))
+    given = [upload(server) for _ in range(4)]
+    for answer in given[:2]:
+        truth = {"request": answer["request"], "label": "class1"}
+        told = server.http.post("/models/digits/truth", json=truth).json()
+        assert (told["version"], told["counted"]) == (answer["version"], True)
+    assert ask(server, new, 2) == 200
+    for answer in given[2:]:
+        truth = {"request": answer["request"], "label": "class1"}
+        assert server.http.post("/models/digits/truth", json=truth).json()["counted"] is True
+    seen = samples(server)
+    for version in ("1", "2"):
+        judged = [seen["trunkline_truth_total", "digits", verdict, version] for verdict in ("right", "wrong")]
+        assert sum(judged) == 2
+    assert ("trunkline_canary_percent", "digits", "weight", "2") not in seen
+
+
+def test_series_of_both_and_of_the_one_before(server: ServerProcess) -> None:
+    """What serves, its canary and what served before have series; the next release leaves two of them."""
+    third = publish(server, 3)
+    ask(server, third, 1)
+    old, new = publish(server, 1), publish(server, 2)
+    ask(server, old, 2)
+    ask(server, new, 3, share=share(1, weight=10))
+
+    def versions() -> set[str]:
+        return {key[-1] for key in samples(server) if key[:2] == ("trunkline_requests_total", "digits")}
+
+    assert versions() == {"1", "2", "3"}
+    info = [key[-1] for key in samples(server) if key[0] == "trunkline_model_info"]
+    assert info == ["2"]
+    ask(server, new, 3)
+    assert versions() == {"2", "3"}
+    assert [key[-1] for key in samples(server) if key[0] == "trunkline_model_info"] == ["3"]
+
+
+def test_options_are_the_model_s(server: ServerProcess) -> None:
+    """Options that come with a canary are in force for both, at once; one without any changes none."""
+    _old, new = beside(server, share(0))
+    options = ServerOptions.model_validate({"standby": 3, "labelling": {"randomPercent": 10.0, "maxPerDay": 5}})
+    assert ask(server, new, 2, share=share(0), options=options.plain()) == 200
+    assert digits(server)["options"] == options.digest
+    assert ask(server, new, 2, share=share(1, weight=1)) == 200
+    assert digits(server)["options"] == options.digest
+
+
+def test_a_kill_takes_neither(tmp_path: Path) -> None:
+    """Killed, it comes back with both, share and since; a canary that it dies of again and again stays away at last."""
+    server = ServerProcess(tmp_path)
+    try:
+        server.start()
+        _old, new = beside(server, share(1, weight=50))
+        before = server.models()
+        for _ in range(2):
+            server.end(signal.SIGKILL)
+            server.start()
+            assert server.models() == before
+        assert sorted(answers(server, 4)) == ["1", "1", "2", "2"]
+        server.end(signal.SIGKILL)
+        server.start()
+        entry = digits(server)
+        assert (entry["version"], entry["ready"], entry["canary"]) == (1, True, None)
+        assert entry["failed_file"] == new.file
+        assert "died 3 times" in entry["failure"]
+        assert ask(server, new, 2, share=share(1, weight=50)) == 200, "asked for once more it is tried once more"
+        assert digits(server)["canary"]["ready"] is True
+    finally:
+        server.close()

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 from specs.errors import Stalled
 from tests.support import onnx_models
 from workloads.serve.answers import Refusal
-from workloads.serve.engine import Engine
+from workloads.serve.engine import Engine, Opening
+from workloads.serve.engine_onnx import OnnxEngine
 from workloads.serve.tensors import Array
 
 SIDE = onnx_models.SIDE
@@ -18,7 +19,7 @@ SIDE = onnx_models.SIDE
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     """Give an engine with an open batch axis."""
-    return Engine(onnx_models.classifier(), image_size=(SIDE, SIDE), threads=1)
+    return OnnxEngine(onnx_models.classifier(), Opening((SIDE, SIDE)))
 
 
 def zeros(*shape: int, dtype: type = np.float32) -> Array:
@@ -48,7 +49,7 @@ def test_open_sides_are_fixed_to_the_artifacts_size() -> None:
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
-    engine = Engine(model, image_size=(48, 64), threads=1)
+    engine = OnnxEngine(model, Opening((48, 64)))
     assert engine.inputs[0].shape == (-1, 3, 48, 64)
     assert engine.check({"images": zeros(5, 3, 48, 64)}, None) == 5
     with pytest.raises(Refusal):
@@ -83,5 +84,5 @@ def test_unfit_requests(
 def test_what_is_no_model(model: bytes) -> None:
     """Bytes that onnxruntime cannot load end in LoadFailed."""
     with pytest.raises(Stalled) as caught:
-        Engine(model, image_size=(SIDE, SIDE), threads=1)
+        OnnxEngine(model, Opening((SIDE, SIDE)))
     assert caught.value.reason == "LoadFailed"

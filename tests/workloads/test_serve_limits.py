@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -218,6 +219,24 @@ def test_full_queue(server: ServerProcess) -> None:
     assert all(answer.headers["Retry-After"] == "1" for answer in answers if answer.status_code == 429)
     ask()
     assert answers[-1].status_code == 200
+
+
+def test_latency_budget(server: ServerProcess) -> None:
+    """With a budget, whoever would be answered too late gets 429 long before the queue is full; without it nobody."""
+    model = onnx_models.publish(server.store, onnx_models.slow_classifier(ROUNDS), answers=onnx_models.SLOW_ANSWERS)
+    request = infer_request([0.0] * 3072, [1, 3, 32, 32])
+
+    def answers(latency: str) -> list[httpx.Response]:
+        batching = {"batching": {"latencyBudget": latency}}
+        assert server.load("slow", model.target() | {"options": batching}).status_code == 200
+        with ThreadPoolExecutor(QUEUE) as pool:
+            return list(pool.map(lambda _: server.http.post("/v2/models/slow/infer", json=request), range(QUEUE)))
+
+    assert {answer.status_code for answer in answers("1h")} == {200}
+    refused = [answer for answer in answers("1ms") if answer.status_code == 429]
+    assert 0 < len(refused) < QUEUE
+    assert "latencyBudget" in refused[0].json()["error"]
+    assert server.load("slow", model.target() | {"options": {}}).status_code == 200
 
 
 def test_clients_that_leave_are_dropped(server: ServerProcess) -> None:

@@ -19,7 +19,8 @@ from tests.support import onnx_models
 from tests.support.inference_server import ServerProcess, publish, running, serving, wait_until
 from tests.support.onnx_models import Published
 from workloads.serve.cache import Cache
-from workloads.serve.engine import Engine
+from workloads.serve.engine import Opening
+from workloads.serve.engine_onnx import OnnxEngine
 from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Limits
 from workloads.serve.repository import Repository
@@ -196,7 +197,7 @@ def test_a_version_on_trial_proves_itself_again_and_again(tmp_path: Path) -> Non
             for version, model in enumerate((old, new), start=1):
                 await repository.load("digits", Asked.model_validate(asked(model, version, standby=4.0)))
             served, slot = repository.get("digits"), repository.slots()["digits"]
-            well, rotten = served.engine, Engine(store.read_blob(other.file), image_size=(32, 32), threads=1)
+            well, rotten = served.engine, OnnxEngine(store.read_blob(other.file), Opening((32, 32)))
             seen: tuple[list[object], list[object]] = ([], [])
             for engine, told in ((rotten, seen[0]), (well, seen[1])):
                 served.engine = engine  # as if its memory had rotted, or were well again

@@ -26,9 +26,14 @@ from workloads.serve.sharing import SHARE_VARIABLE
 from workloads.serve.startup import HOPELESS_EXIT, TARGET_VARIABLE, Hopeless, Wanted
 from workloads.serve.trust import Trust
 
+PROVIDERS_VARIABLE = "TRUNKLINE_PROVIDERS"
 _LAST_WORDS = 1000
 """Characters of the last line: Kubernetes keeps 2048 bytes of a log's end."""
 _LONGEST_DRAIN = 3600
+_UNITS: dict[str, int] = {
+    "": 1, "B": 1, **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,7 +79,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     limits = Limits(
         max_body=options.max_body, max_held=max(Limits.max_held, options.max_body), max_pixels=options.max_pixels,
         queue=options.queue, body_timeout=options.body_timeout, idle_timeout=options.idle_timeout,
-        max_batch=options.max_batch, threads=options.threads,
+        max_batch=options.max_batch, threads=options.threads, providers=options.providers,
+        memory_budget=options.memory_budget,
     )  # fmt: skip
     cache = options.cache or options.state / "cache"
     return Settings(
@@ -99,6 +105,22 @@ def _keys(text: str) -> tuple[TrustedKey, ...]:
     except ValueError as error:
         msg = f'not a list of public keys in JSON, as in ["ed25519:…"] ({error})'
         raise argparse.ArgumentTypeError(msg) from error
+
+
+def _providers(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if unknown := sorted(set(words) - {"cpu", "cuda", "tensorrt"}):
+        msg = f"{', '.join(unknown)}: not among cpu, cuda and tensorrt"
+        raise argparse.ArgumentTypeError(msg)
+    return words
+
+
+def _size(text: str) -> int:
+    number, unit = text.rstrip("KMGTiB"), text[len(text.rstrip("KMGTiB")) :]
+    if unit not in _UNITS or not number.isascii() or not number.isdigit() or int(number) < 1:
+        msg = f"{text!r} is no size, as in 512MiB; units are {', '.join(filter(None, _UNITS))}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(number) * _UNITS[unit]
 
 
 def _seconds(text: str) -> float:
@@ -143,6 +165,14 @@ def _parser() -> argparse.ArgumentParser:
     option("--queue", default=Limits.queue, type=_positive, metavar="N", help="requests of a model that may wait")
     option("--max-batch", default=Limits.max_batch, type=_positive, metavar="N", help="rows in one inference")
     option("--threads", default=len(os.sched_getaffinity(0)), type=_positive, metavar="N", help="inside one inference")
+    option(
+        "--providers", default=os.environ.get(PROVIDERS_VARIABLE, ""), type=_providers, metavar="LIST",
+        help=f"of onnxruntime, best first: tensorrt, cuda, cpu (default: {PROVIDERS_VARIABLE}, else cpu)",
+    )  # fmt: skip
+    option(
+        "--memory-budget", type=_size, metavar="SIZE",
+        help="of all models together, as in 512MiB: beyond it, those used least recently are parked (default: none)",
+    )
     option("--body-timeout", default=Limits.body_timeout, type=float, metavar="SECONDS", help="for a whole body")
     option("--idle-timeout", default=Limits.idle_timeout, type=float, metavar="SECONDS", help="without a request")
     return parser

@@ -19,12 +19,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from specs.errors import TrunklineError
 from specs.monitoring import Labelling
 from workloads.serve.answers import Refusal, json_answer
+from workloads.serve.builds import Attestations, Builds
 from workloads.serve.cache import Blobs, Cache
 from workloads.serve.exposition import Metrics
 from workloads.serve.keeping import Keeper
 from workloads.serve.keeping_series import KeptSeries
 from workloads.serve.keeping_shelf import KeptStore
 from workloads.serve.limits import Intake, Limits
+from workloads.serve.memory import keep_small
 from workloads.serve.plain import Predictions
 from workloads.serve.repository import Repository
 from workloads.serve.startup import Wanted, serve_only
@@ -39,6 +41,9 @@ DRAIN = 4.0
 """Seconds that requests in flight have to end, and as many again once they are told to; together below ten."""
 LINGER = 2.0
 """Seconds in which the rest of a refused body is read and dropped, so that the client gets to read the refusal."""
+
+_TELL_AGAIN = 300.0
+"""Seconds between two tries to tell the store of engines that were made here."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -65,7 +70,7 @@ class Settings:
     """Seconds to go on answering after it was told to stop, so that whoever sends requests here gets to know."""
 
 
-class ServerStore(Blobs, KeptStore, TypingProtocol):
+class ServerStore(Attestations, Blobs, KeptStore, TypingProtocol):
     """What a server needs of ``adapters.store.Store``."""
 
 
@@ -81,7 +86,9 @@ class Server:
         self._decoders = ThreadPoolExecutor(max(2, limits.threads), "decode")
         metrics, watching = Metrics(watch=settings.watch), Watching()
         intake = Intake(limits)
-        cache = Cache(settings.cache, store)
+        self._builds = Builds(settings.state / "builds", store)
+        self._telling: asyncio.Task[None] | None = None
+        cache = Cache(settings.cache, store, self._builds)
         self.repository = Repository(
             store, cache, self._state, limits, metrics, self._loaders, trust=settings.trust, watching=watching
         )
@@ -107,6 +114,7 @@ class Server:
             app, access_log=None, handler_cancellation=True, keepalive_timeout=limits.idle_timeout,
             lingering_time=LINGER, shutdown_timeout=DRAIN,
         )  # fmt: skip
+        self._small: asyncio.Task[None] | None = None
         self.url = ""
         self._following: asyncio.Task[None] | None = None
 
@@ -125,6 +133,7 @@ class Server:
 
         OSError for a taken port, Hopeless where the target that it was told can never serve.
         """
+        self._small = asyncio.create_task(keep_small())
         await self._runner.setup()
         await web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024).start()
         host, port = self._runner.addresses[0][:2]
@@ -137,6 +146,7 @@ class Server:
             await serve_only(wanted, beside, self._state, self.repository, self._explain)
             if beside is not None:
                 self._following = asyncio.create_task(beside.follow(self.repository))
+        self._telling = asyncio.create_task(self._tell())
         self._state.announce(self.url)
         self._explain("")
 
@@ -149,15 +159,24 @@ class Server:
         self._explain("the server is about to stop")
         await asyncio.sleep(self._settings.drain_delay)
 
+    async def _tell(self) -> None:
+        """Tell the store again and again of engines that it could not be told of when they were made."""
+        while True:
+            await asyncio.sleep(_TELL_AGAIN)
+            await asyncio.get_running_loop().run_in_executor(self._loaders, self._builds.tell)
+
     def _explain(self, unready: str) -> None:
         self._protocol.unready = unready
 
     async def stop(self) -> None:
         """Stop accepting, answer what is in flight (at most twice DRAIN seconds), and let go of everything."""
         self._explain("the server stops")
-        if self._following is not None:
-            self._following.cancel()
+        for task in (self._telling, self._following):
+            if task is not None:
+                task.cancel()
         await self._runner.cleanup()
+        if self._small is not None:
+            self._small.cancel()
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.close)
         self.repository.close()

@@ -1,13 +1,17 @@
-"""Puts the requests that wait for the same model into one inference.
+"""Puts the requests that wait for the same model into one inference, as far as that gains anything.
 
-Nothing waits on purpose: while one inference runs, requests gather, and the next inference takes them all, up to
-the limits. A thread per model does the work; the event loop only hands over and picks up.
+Without a latency budget nothing waits on purpose: while one inference runs, requests gather, and the next one takes as
+many of them as go faster together. With a budget, a request is refused as soon as it is clear that its answer would
+come too late, no batch is so large that the first request in it would be late, and a few requests wait for more where
+these are expected and the budget has room. A thread per model does the work; the event loop only hands over and picks
+up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -17,12 +21,16 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from specs.base import seconds as seconds_of
+from specs.serving import Batching
 from workloads.serve.answers import Refusal
 from workloads.serve.engine import Engine, EngineFailure
 from workloads.serve.limits import SOON, Limits
+from workloads.serve.pacing import Gaps, Pace, Patience
 from workloads.serve.tensors import Array
 
 Outputs = dict[str, Array]
+Result = Outputs | EngineFailure | Refusal
 T = TypeVar("T")
 
 
@@ -33,35 +41,49 @@ class Observer(Protocol):
         """``queued`` has the waiting time of each request that took part."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Item:
     inputs: Mapping[str, Array]
     rows: int
     future: asyncio.Future[Outputs]
-    since: float = field(default_factory=time.perf_counter)
+    since: float
 
 
-@dataclass
+@dataclass(slots=True)
 class _Batch:
     items: list[_Item]
+    dropped: list[_Item] = field(default_factory=list)
+    """Cancelled, or waited longer than their whole budget: never run."""
     started: float = 0.0
     ended: float = 0.0
-    results: list[Outputs | EngineFailure] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
 
 class Batcher:
-    """The bounded queue of one loaded model. All methods belong to the event loop's thread."""
+    """The bounded queue of one loaded model. All public methods belong to the event loop's thread."""
 
-    def __init__(self, engine: Engine, limits: Limits, observer: Observer) -> None:
+    def __init__(
+        self, engine: Engine, limits: Limits, observer: Observer,
+        *, rules: Batching | None = None, pace: Pace | None = None, clock: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
+        """``rules`` are the spec's, ``pace`` is what is known about the model already; ``clock`` gives seconds."""
         self._engine = engine
-        self._limit = limits.queue
-        self._rows = _rows_per_batch(engine, limits)
+        self._limits = limits
         self._observer = observer
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         # SimpleQueue is written in C: handing over costs less than any lock of ours would.
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._arrived: list[_Item] = []
+        self._gaps = Gaps()
+        # Each of the two counts is written by one thread only: rows that came, and rows that were taken out again.
+        self._came = self._taken = 0
+        self._running: tuple[float, int] | None = None
+        """When the inference that runs began, and its rows. Written by the thread."""
         self._closed = False
+        self._pace = pace or Pace(_most_rows(engine, limits, rules))
+        self._patience = Patience(self._pace)
+        self.follow(rules)
         self._start()
 
     @property
@@ -69,19 +91,34 @@ class Batcher:
         """Requests that wait."""
         return len(self._arrived) + self._waiting.qsize()
 
-    def submit(self, inputs: Mapping[str, Array], rows: int) -> asyncio.Future[Outputs]:
-        """Queue one request; cancel the future to drop it. Refusal 429 where the queue is full.
+    def follow(self, rules: Batching | None) -> None:
+        """Keep to other rules from now on; what was learned about the model is kept where it still fits."""
+        budget = rules.latency_budget if rules else None
+        self._budget = seconds_of(budget) if budget else None
+        most = _most_rows(self._engine, self._limits, rules)
+        if self._pace.most != most:
+            self._pace = Pace(most)
+            self._patience = Patience(self._pace)
 
-        The future raises EngineFailure where the runtime fails.
+    def submit(self, inputs: Mapping[str, Array], rows: int) -> asyncio.Future[Outputs]:
+        """Queue one request; cancel the future to drop it.
+
+        Refusal 429 where the queue is full, or the answer would come later than the budget allows. The future raises
+        EngineFailure where the runtime fails, and Refusal 429 where a request waited too long after all.
         """
-        if self.depth >= self._limit:
-            msg = f"{self._limit} requests wait for this model already; try again soon (--queue)"
+        if self.depth >= self._limits.queue:
+            msg = f"{self._limits.queue} requests wait for this model already; try again soon (--queue)"
             raise Refusal(429, msg, headers=SOON)
-        item = _Item(inputs, rows, self._loop.create_future())
+        now = self._clock()
+        if self._budget is not None:
+            self._gaps.arrived(now, rows)
+            self._demand_time(rows, self._budget, now)
+        item = _Item(inputs, rows, self._loop.create_future(), now)
         if not self._arrived:
             # Whatever else arrives in this turn of the loop goes along: one wake-up of the thread, one inference.
             self._loop.call_soon(self._hand_over)
         self._arrived.append(item)
+        self._came += rows
         return item.future
 
     def close(self) -> None:
@@ -91,6 +128,17 @@ class Batcher:
             self._hand_over()
             self._waiting.put(None)
 
+    def _demand_time(self, rows: int, budget: float, now: float) -> None:
+        """Refuse a request that would be answered too late, before it makes others late; none that need not wait."""
+        ahead, running = self._came - self._taken, self._running
+        if not ahead and running is None:
+            return
+        wait = self._pace.drained(ahead)
+        if running is not None:
+            wait += max(0.0, running[0] + self._pace.expected(running[1]) - now)
+        if wait + self._pace.expected(rows) > budget:
+            raise _too_late(wait, budget)
+
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []
         for item in arrived:
@@ -99,22 +147,24 @@ class Batcher:
     def _start(self) -> None:
         threading.Thread(target=self._work, name="inference", daemon=True).start()
 
+    # ---------------------------------------------------------------------------------------------- in the thread
     def _work(self) -> None:
-        """Run batches until closed. Runs in the thread."""
+        """Run batches until closed."""
         left_over: _Item | None = None
         batch = _Batch([])
         try:
             while (first := left_over or self._waiting.get()) is not None:
                 batch, left_over = self._gather(first)
                 if batch.items:
-                    batch.started = time.perf_counter()
-                    batch.results = self._run(batch.items)
-                    batch.ended = time.perf_counter()
+                    self._infer(batch)
+                if batch.items or batch.dropped:
                     self._tell(self._deliver, batch)
                 batch = _Batch([])
         finally:
             # Reached with requests in hand only by a bug; they must not hang, nor those that come after.
-            stranded = [*batch.items, *([left_over] if left_over else [])]
+            self._running = None
+            self._taken += left_over.rows if left_over else 0
+            stranded = [*batch.items, *batch.dropped, *([left_over] if left_over else [])]
             if stranded:
                 self._tell(self._recover, stranded)
 
@@ -124,26 +174,57 @@ class Batcher:
             self._loop.call_soon_threadsafe(callback, value)
 
     def _gather(self, first: _Item) -> tuple[_Batch, _Item | None]:
-        """Give ``first`` and what waits behind it, as far as it fits; and the item that did not fit."""
-        items = [] if first.future.cancelled() else [first]
-        rows = first.rows
-        while rows < self._rows:
-            try:
-                item = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                self._waiting.put(None)
-                break
-            if item.future.cancelled():
-                continue
-            if rows + item.rows > self._rows:
-                return _Batch(items), item
-            items.append(item)
-            rows += item.rows
-        return _Batch(items), None
+        """Give ``first`` and what waits behind it, as far as it fits and gains; and the item that did not fit."""
+        now, batch, rows, most = self._clock(), _Batch([]), 0, 1
+        item: _Item | None = first
+        while item is not None:
+            left = self._left(item, now)
+            if item.future.cancelled() or (left is not None and left < 0):
+                batch.dropped.append(item)
+            elif not batch.items:
+                most = self._pace.size(item.rows + self._waiting.qsize(), left)
+                batch.items.append(item)
+                rows = item.rows
+            elif rows + item.rows > most:
+                return batch, item
+            else:
+                batch.items.append(item)
+                rows += item.rows
+            self._taken += item.rows
+            item = self._next(batch, rows) if rows < most else None
+        return batch, None
 
-    def _run(self, items: list[_Item]) -> list[Outputs | EngineFailure]:
+    def _next(self, batch: _Batch, rows: int) -> _Item | None:
+        """Give the next request that waits, or comes within a wait that pays; None where none does."""
+        wait = 0.0
+        if batch.items and self._waiting.empty():
+            left = self._left(batch.items[0], self._clock())
+            wait = 0.0 if left is None else self._patience.worth(rows, left, self._gaps.mean)
+        try:
+            item = self._waiting.get(timeout=wait) if wait else self._waiting.get_nowait()
+        except queue.Empty:
+            item = None
+        else:
+            if item is None:  # the sign that all is over, which is for ``_work`` to see
+                self._waiting.put(None)
+        if wait:
+            self._patience.paid(came=item is not None)
+        return item
+
+    def _left(self, item: _Item, now: float) -> float | None:
+        return None if self._budget is None else item.since + self._budget - now
+
+    def _infer(self, batch: _Batch) -> None:
+        rows = sum(item.rows for item in batch.items)
+        batch.started = self._clock()
+        self._running = (batch.started, rows)
+        batch.results = self._run(batch.items)
+        batch.ended = self._clock()
+        self._running = None
+        if not any(isinstance(result, EngineFailure) for result in batch.results):
+            self._pace.learn(rows, batch.ended - batch.started)
+
+    def _run(self, items: list[_Item]) -> list[Result]:
         try:
             if len(items) == 1:
                 return [self._engine.run(items[0].inputs)]
@@ -155,16 +236,21 @@ class Batcher:
             # One bad request must not fail the others: ask again, one by one.
             return [result for item in items for result in self._run([item])]
 
+    # ---------------------------------------------------------------------------------------------- in the loop
     def _deliver(self, batch: _Batch) -> None:
         for item, result in zip(batch.items, batch.results, strict=True):
             if item.future.done():
                 continue
-            if isinstance(result, EngineFailure):
+            if isinstance(result, Exception):
                 item.future.set_exception(result)
             else:
                 item.future.set_result(result)
-        queued = [batch.started - item.since for item in batch.items]
-        self._observer.inference(sum(item.rows for item in batch.items), batch.ended - batch.started, queued)
+        for item in batch.dropped:
+            if not item.future.done():
+                item.future.set_exception(_too_late(0.0, self._budget or 0.0))
+        if batch.items:
+            queued = [batch.started - item.since for item in batch.items]
+            self._observer.inference(sum(item.rows for item in batch.items), batch.ended - batch.started, queued)
 
     def _recover(self, stranded: list[_Item]) -> None:
         for item in stranded:
@@ -173,11 +259,24 @@ class Batcher:
         self._start()
 
 
-def _rows_per_batch(engine: Engine, limits: Limits) -> int:
+def _too_late(wait: float, budget: float) -> Refusal:
+    msg = (
+        f"the answer would come later than spec.serving.batching.latencyBudget allows ({1000 * budget:.0f} ms): "
+        "more is asked than this server can answer; try again soon"
+    )
+    return Refusal(429, msg, headers={"Retry-After": str(max(1, math.ceil(wait)))})
+
+
+def _most_rows(engine: Engine, limits: Limits, rules: Batching | None) -> int:
+    """Give how many rows of several requests may go together; who wrote ``maxRows`` knows how large pictures are."""
     if not engine.batched:
         return 1
+    most = engine.most_rows
+    if rules is not None and rules.max_rows is not None:
+        return min(rules.max_rows, most or rules.max_rows)
+    most = min(limits.max_batch, most or limits.max_batch)
     row = sum(abs(int(np.prod(part.shape[1:]))) * 4 for part in engine.inputs)
-    return max(1, min(limits.max_batch, limits.max_batch_bytes // max(row, 1)))
+    return max(1, min(most, limits.max_batch_bytes // max(row, 1)))
 
 
 def _split(outputs: Outputs, items: list[_Item]) -> list[Outputs]:

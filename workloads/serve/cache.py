@@ -1,4 +1,4 @@
-"""Files of the store on the server's own disk, by digest, checked every time they are read."""
+"""Files of the store on the server's own disk, by digest, checked whenever they are read; and what it made of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from specs.digests import digest_bytes, hex_of
 from specs.errors import CorruptArtifact, Transient
+from workloads.serve.builds import Builds
 
 
 class Blobs(Protocol):
@@ -25,8 +26,9 @@ class Blobs(Protocol):
 class Cache:
     """A directory of files that are named by the digest of their bytes; half-written ones begin with a dot."""
 
-    def __init__(self, root: Path, store: Blobs) -> None:
-        """Make the directory, and remove what a killed server left half-written."""
+    def __init__(self, root: Path, store: Blobs, builds: Builds | None = None) -> None:
+        """Make the directory, and remove what a killed server left half-written. Without ``builds`` nothing is made."""
+        self.builds = builds
         self._root = root
         self._store = store
         root.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,13 @@ class Cache:
         return data
 
     def prune(self, keep: Iterable[str]) -> None:
-        """Remove all files but those with the digests in ``keep``; what cannot be removed is left for the next time."""
+        """Remove all files but those with the digests in ``keep``, and what was made of others.
+
+        What cannot be removed is left for the next time.
+        """
+        keep = set(keep)
+        if self.builds is not None:
+            self.builds.prune(keep)
         wanted = {hex_of(digest) for digest in keep}
         with contextlib.suppress(OSError):
             for path in self._root.iterdir():

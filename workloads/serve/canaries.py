@@ -9,10 +9,16 @@ from specs.digests import short
 from specs.errors import Stalled, TrunklineError
 from specs.serving import ServerOptions
 from workloads.serve.canary import Canary
+from workloads.serve.engine import facts_of
 from workloads.serve.slot import Slot
 from workloads.serve.stage import Stage
 from workloads.serve.state import Asked, Saved, SavedCanary, Share
 from workloads.serve.supply import Supply
+
+DEATHS = 3
+"""So many in a row are no chance …"""
+SOON = 600.0
+"""… where the server lived no longer than so many seconds each time."""
 
 
 class Canaries:
@@ -34,7 +40,7 @@ class Canaries:
             self._stage.failed(slot, saved.name, asked.target, error)
             raise error
         canary, kept = slot.canary, saved.canary
-        if canary is not None and kept is not None and kept.saved.target.file == asked.file:
+        if canary is not None and kept is not None and kept.saved.target.engine == asked.engine:
             await self._share(slot, saved, kept, canary, asked, share)
             return
         if canary is not None:
@@ -48,7 +54,7 @@ class Canaries:
     async def promote(self, slot: Slot, asked: Asked) -> bool:
         """Have the canary take over, where it is what is asked for: it is loaded and proved, so this takes no time."""
         canary, kept = slot.canary, slot.saved.canary if slot.saved else None
-        if slot.saved is None or canary is None or kept is None or kept.saved.target.file != asked.file:
+        if slot.saved is None or canary is None or kept is None or kept.saved.target.engine != asked.engine:
             return False
         update: dict[str, Any] = {"told": told(asked, slot), "since": time.time(), "previous": slot.saved.digests()}
         saved = (await self._renumbered(kept.saved, asked)).model_copy(update=update)
@@ -58,8 +64,22 @@ class Canaries:
         return True
 
     async def restore(self, slot: Slot, saved: Saved, kept: SavedCanary) -> None:
-        """Bring back what took part before the server ended; where that fails it is told, and what serves serves."""
+        """Bring back what took part before the server ended; where that fails it is told, and what serves serves.
+
+        One that the server dies of again and again stays away: nobody knows that it is the reason, but what served
+        before it came is not to pay for it.
+        """
+        now = time.time()
+        if kept.deaths < DEATHS:
+            soon = now - max(kept.tried, kept.saved.since) < SOON
+            deaths = (kept.deaths if soon else 0) + 1 if self._supply.died else 0
+            kept = kept.model_copy(update={"tried": now, "deaths": deaths})
+            saved = slot.saved = _both(saved, kept)
         try:
+            await self._supply.keep(saved)  # before it is loaded, for the server may die of that
+            if kept.deaths >= DEATHS:
+                msg = f"the server died {kept.deaths} times soon after it had started with version {_version(kept)}"
+                raise Stalled("LoadFailed", f"{msg} beside version {saved.target.version}")
             proven = await self._supply.engine_again(kept.saved)
         except TrunklineError as error:
             self._stage.failed(slot, saved.name, kept.saved.target, error)
@@ -68,7 +88,7 @@ class Canaries:
 
     async def _bring(self, slot: Slot, saved: Saved, asked: Asked, share: Share) -> None:
         target = asked.target
-        if slot.failed_file != target.file:
+        if (slot.failed_file, slot.failed_build) != target.engine:
             slot.failed_file, slot.failure = None, ""
         try:
             artifact, proof = await self._supply.look_up(target)
@@ -76,7 +96,8 @@ class Canaries:
             slot.incoming, slot.incoming_share = alone, share
             proven = await self._supply.engine(alone)
             now = time.time()
-            kept = SavedCanary(saved=alone.model_copy(update={"since": now}), share=share, since=now)
+            alone = alone.model_copy(update={"since": now, "engine": facts_of(proven.engine)})
+            kept = SavedCanary(saved=alone, share=share, since=now)
             both = _both(saved, kept)
             await self._supply.keep(both)
         except TrunklineError as error:
@@ -93,7 +114,7 @@ class Canaries:
         """It is there already: change its share, its name, or the options, as far as they are others."""
         alone = (await self._renumbered(kept.saved, asked)).model_copy(update={"told": told(asked, slot)})
         since = kept.since if share == kept.share else time.time()
-        changed = SavedCanary(saved=alone, share=share, since=since)
+        changed = kept.model_copy(update={"saved": alone, "share": share, "since": since})
         both = _both(saved, changed)
         if both == saved:
             slot.failed_file, slot.failure = None, ""
@@ -113,6 +134,10 @@ class Canaries:
         if asked.target == saved.target:
             return saved
         return saved.model_copy(update={"target": asked.target, "proof": await self._supply.proof(asked.target)})
+
+
+def _version(canary: SavedCanary) -> int:
+    return canary.saved.target.version
 
 
 def _both(saved: Saved, canary: SavedCanary) -> Saved:

@@ -1,31 +1,18 @@
-"""One ONNX model in memory: what it takes, what it gives, and running it."""
+"""What every runtime must offer to be served: what it takes, what it gives, and running it. Loads no runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as native
+from typing import Protocol
 
 from specs.errors import Stalled
 from workloads.serve.answers import Refusal
 from workloads.serve.tensors import DATATYPES, Array, datatype_of
 
-ENGINE_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError, ValueError, MemoryError,
-    *(kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-)  # fmt: skip
-"""What onnxruntime raises; its own exceptions share no base class but Exception."""
-
-_DATATYPES = {
-    "tensor(bool)": "BOOL", "tensor(string)": "BYTES", "tensor(float16)": "FP16", "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    **{f"tensor({sign}int{bits})": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-}  # fmt: skip
 ANY = -1
+TOLERANCES = {"fp32": 0.0, "fp16": 0.02}
+"""Of answers, absolute and relative, by the precision in which they were calculated; self-tests allow more at will."""
 
 
 class EngineFailure(Exception):
@@ -54,28 +41,45 @@ class Signature:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
-class Engine:
-    """A session of onnxruntime on the CPU. ``run`` may be called from any thread."""
+class Engine(Protocol):
+    """A loaded model. ``run`` may be called from any thread, by several at once."""
 
-    def __init__(self, model: bytes, *, image_size: tuple[int, int], threads: int) -> None:
-        """Load ``model``; where the graph leaves height and width open, ``image_size`` (height, width) fixes them.
+    inputs: tuple[Signature, ...]
+    outputs: tuple[Signature, ...]
+    batched: bool
+    """Whether rows of several requests may go through in one inference."""
+    platform: str
+    """The protocol's word for runtime and format, as in ``onnxruntime_onnx``."""
+    runtime: str
+    """What runs it, for people: runtime, version and device."""
+    tolerance: float
+    """How far its answers may be from recorded ones at least, for the precision in which it calculates."""
+    memory: int
+    """Bytes that it takes, as far as anybody knows; an estimate."""
+    most_rows: int
+    """Of one inference; 0 where it takes any number."""
 
-        Raises Stalled ``LoadFailed`` where onnxruntime cannot load or this server cannot feed it.
-        """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Waiting threads must sleep: spinning would take the core away from the sockets.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except ENGINE_ERRORS as error:
-            raise Stalled("LoadFailed", f"onnxruntime cannot load this file: {_first_line(error)}") from error
-        self.inputs = tuple(_signature(node, image_size) for node in self._session.get_inputs())
-        self.outputs = tuple(_signature(node, None) for node in self._session.get_outputs())
-        self._output_names = [output.name for output in self.outputs]
-        self.batched = all(part.shape[:1] == (ANY,) for part in (*self.inputs, *self.outputs))
-        """Whether rows of several requests may go through in one inference."""
+    def check(self, inputs: Mapping[str, Array], outputs: Mapping[str, object] | None) -> int:
+        """Give the number of rows; Refusal 400 where a request does not fit the model."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Give all outputs by name; EngineFailure where the runtime fails."""
+
+
+class Declared:
+    """What an engine says of itself, and the check of requests against it: the same for every runtime."""
+
+    platform = ""
+    runtime = ""
+    tolerance = 0.0
+    memory = 0
+    most_rows = 0
+
+    def __init__(self, inputs: tuple[Signature, ...], outputs: tuple[Signature, ...]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self._output_names = [output.name for output in outputs]
+        self.batched = all(part.shape[:1] == (ANY,) for part in (*inputs, *outputs))
 
     def check(self, inputs: Mapping[str, Array], outputs: Mapping[str, object] | None) -> int:
         """Give the number of rows; Refusal 400 where a request does not fit the model."""
@@ -96,34 +100,72 @@ class Engine:
             raise Refusal(400, f"all inputs must have the same number of rows; found {sorted(rows)}")
         return rows.pop()
 
+
+@dataclass(frozen=True)
+class Facts:
+    """What an engine says of itself; enough to know it by while it is not in memory."""
+
+    inputs: tuple[Signature, ...]
+    outputs: tuple[Signature, ...]
+    platform: str
+    runtime: str
+    memory: int
+
+
+def facts_of(engine: Engine) -> Facts:
+    """Give what an engine says of itself."""
+    return Facts(engine.inputs, engine.outputs, engine.platform, engine.runtime, engine.memory)
+
+
+class Parked(Declared):
+    """Stands for an engine that is not in memory."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts.inputs, facts.outputs)
+        self.platform, self.runtime, self.memory = facts.platform, facts.runtime, facts.memory
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Give all outputs by name; EngineFailure where the runtime fails."""
-        feed = {name: np.require(array, requirements=("C", "A")) for name, array in inputs.items()}
-        try:
-            results: list[Any] = self._session.run(self._output_names, feed)
-        except ENGINE_ERRORS as error:
-            raise EngineFailure(_first_line(error)) from error
-        return dict(zip(self._output_names, results, strict=True))
+        """Fail."""
+        del inputs
+        raise EngineFailure("the engine is not in memory")
 
 
-def _signature(node: Any, image_size: tuple[int, int] | None) -> Signature:
-    datatype = _DATATYPES.get(node.type)
+@dataclass(frozen=True)
+class Opening:
+    """How an engine is to be opened, whatever its runtime."""
+
+    image_size: tuple[int, int]
+    """Height and width, where the file leaves them open."""
+    threads: int = 1
+    providers: tuple[str, ...] = ()
+    """Of onnxruntime, best first; its own CPU comes last, named or not."""
+    precision: str = "fp32"
+    """In which the runtime may calculate: ``fp32`` or ``fp16``."""
+    built_on: Mapping[str, str] | None = None
+    """Facts of the device that the file was made on; None where it depends on none."""
+
+
+def signature(name: str, datatype: str | None, shape: tuple[int, ...], size: tuple[int, int] | None) -> Signature:
+    """Give a signature; a picture's open height and width are fixed to ``size``.
+
+    Stalled ``LoadFailed`` where ``datatype`` is None, which stands for what this server cannot carry.
+    """
     if datatype is None:
-        raise Stalled("LoadFailed", f"{node.name!r} is a {node.type}; this server carries plain tensors only")
-    shape = tuple(size if isinstance(size, int) else ANY for size in node.shape)
-    if image_size is not None and len(shape) == 4:
-        sides = zip(shape[2:], image_size, strict=True)
+        raise Stalled("LoadFailed", f"{name!r} is no plain tensor; this server carries plain tensors only")
+    if size is not None and len(shape) == 4:
+        sides = zip(shape[2:], size, strict=True)
         shape = (*shape[:2], *(wanted if fixed == ANY else fixed for fixed, wanted in sides))
-    return Signature(node.name, datatype, shape)
+    return Signature(name, datatype, shape)
 
 
-def _unfit(signature: Signature, given: Array | None) -> Refusal:
-    expected = f"{signature.datatype} of shape {list(signature.shape)}"
-    if given is None:
-        return Refusal(400, f"input {signature.name!r} is missing; expected {expected}")
-    got = f"{datatype_of(given)} of shape {list(given.shape)}"
-    return Refusal(400, f"input {signature.name!r}: expected {expected}, got {got}")
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Give the first line of what a runtime said, at most 300 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _unfit(wanted: Signature, given: Array | None) -> Refusal:
+    expected = f"{wanted.datatype} of shape {list(wanted.shape)}"
+    if given is None:
+        return Refusal(400, f"input {wanted.name!r} is missing; expected {expected}")
+    got = f"{datatype_of(given)} of shape {list(given.shape)}"
+    return Refusal(400, f"input {wanted.name!r}: expected {expected}, got {got}")

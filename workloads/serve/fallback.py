@@ -24,7 +24,7 @@ async def answered_instead(
     The trouble is counted as the canary's, unless what serves refuses the same: then it is the client's. Where it was
     what serves that failed, the client is told; and so it is where that cannot answer either.
     """
-    served = repository.instead(name, failed)
+    served = await repository.instead(name, failed)
     if served is None:
         raise refused(trouble) from trouble
     tally.series = served.observer.series

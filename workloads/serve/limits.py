@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
@@ -11,6 +14,15 @@ from workloads.serve.answers import Refusal
 
 MIB = 1 << 20
 SOON = {"Retry-After": "1"}
+
+
+def resident_memory() -> int:
+    """Give the bytes of memory that this process has; 0 where nobody tells."""
+    try:
+        with Path("/proc/self/statm").open("rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,12 @@ class Limits:
     """Input bytes in one inference of several requests: large pictures gain nothing from batching."""
     threads: int = 1
     """Threads inside one inference."""
+    providers: tuple[str, ...] = ()
+    """Of onnxruntime, best first, as in ``engine.Opening``."""
+    memory_budget: int | None = None
+    """Bytes that the engines of all models may take together; None: as many as they need."""
+    resident: Callable[[], int] = resident_memory
+    """Gives the bytes of memory that the process has."""
 
 
 class Intake:

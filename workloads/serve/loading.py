@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import ValidationError
 
+from specs.attestations import Attestation
+from specs.builds import Build
 from specs.digests import short
 from specs.errors import CorruptArtifact, Stalled
+from specs.modelspec import Task
 from specs.records import ArtifactRecord, SelfTest, artifact_key
 from workloads.preprocess import preprocess
+from workloads.serve import runtimes
 from workloads.serve.answers import Refusal
 from workloads.serve.cache import Cache
-from workloads.serve.engine import ANY, Engine, EngineFailure
+from workloads.serve.engine import ANY, Engine, EngineFailure, Opening
 from workloads.serve.images import decode
-from workloads.serve.limits import Limits
+from workloads.serve.limits import MIB, Limits
 from workloads.serve.results import agree
 from workloads.serve.state import Target
 from workloads.serve.tensors import DATATYPES, Array
@@ -30,13 +34,15 @@ class Proven:
 
     engine: Engine
     artifact: ArtifactRecord
+    attestation: Attestation | None = None
+    """Where this server made the engine of the artifact's file."""
 
 
 def read_artifact(store: Records, target: Target) -> ArtifactRecord:
     """Give the record of the target's file.
 
     Raises Stalled ``ArtifactMissing``, CorruptArtifact where the record is not one or contradicts the target,
-    ``LoadFailed`` for a format other than ONNX.
+    ``LoadFailed`` for a format that this server does not run.
     """
     text = store.read(artifact_key(target.file))
     if text is None:
@@ -51,26 +57,56 @@ def read_artifact(store: Records, target: Target) -> ArtifactRecord:
         if found != asked:
             msg = f"{artifact_key(target.file)} is about {field} {short(found)}, but {short(asked)} was asked for"
             raise CorruptArtifact(msg)
-    if artifact.format != "onnx":
-        raise Stalled("LoadFailed", f"the file's format is {artifact.format!r}; this server runs onnx only")
+    runtimes.check(artifact.format)
     return artifact
 
 
-def load(artifact: ArtifactRecord, cache: Cache, limits: Limits) -> Proven:
-    """Give an engine for the artifact's file: digest verified, session made, all self-tests passed.
+def load(artifact: ArtifactRecord, cache: Cache, limits: Limits, *, build: Build | None = None) -> Proven:
+    """Give an engine for the artifact's file: digest verified, engine loaded, all self-tests passed.
 
-    Raises Stalled ``ArtifactMissing``, ``LoadFailed``, ``SelfTestFailed``; CorruptArtifact; Transient.
+    With ``build`` the engine is made of the file, which is ONNX, unless it is there already. Its memory is the size of
+    its file and what the process grew meanwhile; another load beside this one, and memory that was free before, make
+    that inexact. Raises Stalled ``ArtifactMissing``, ``LoadFailed``, ``EngineMismatch``, ``BuildFailed``,
+    ``SelfTestFailed``, ``OverBudget``; CorruptArtifact; Transient.
     """
-    engine = Engine(_blob(cache, artifact.file), image_size=artifact.image_size, threads=limits.threads)
-    if len(engine.inputs) != 1:
-        names = ", ".join(part.name for part in engine.inputs)
-        raise Stalled("LoadFailed", f"the model takes {len(engine.inputs)} inputs ({names}); a picture is one")
+    before = limits.resident()
+    proven = _built(artifact, cache, limits, build) if build else _as_it_is(artifact, cache, limits)
+    proven.engine.memory += max(limits.resident() - before, 0)
+    if limits.memory_budget is not None and proven.engine.memory > limits.memory_budget:
+        took, may = (f"{size / MIB:.1f} MiB" for size in (proven.engine.memory, limits.memory_budget))
+        msg = f"the model takes about {took}, but all models together may take {may} (--memory-budget)"
+        raise Stalled("OverBudget", msg)
+    return proven
+
+
+def _as_it_is(artifact: ArtifactRecord, cache: Cache, limits: Limits) -> Proven:
+    data = _blob(cache, artifact.file)
+    engine = runtimes.open_engine(artifact.format, data, _opening(artifact, limits))
     prove(engine, artifact, cache)
+    engine.memory += len(data)
     return Proven(engine, artifact)
+
+
+def _built(artifact: ArtifactRecord, cache: Cache, limits: Limits, build: Build) -> Proven:
+    if artifact.format != "onnx" or cache.builds is None:
+        raise Stalled("BuildFailed", f"{build.format} is made of onnx only, and the file is {artifact.format}")
+    opening = replace(_opening(artifact, limits), precision=build.precision, built_on=None)
+    made = cache.builds.obtain(
+        artifact.file, build, opening, read=lambda: _blob(cache, artifact.file),
+        prove=lambda engine: _parity(engine, artifact, cache),
+    )  # fmt: skip
+    return Proven(made.engine, artifact, made.attestation)
+
+
+def _opening(artifact: ArtifactRecord, limits: Limits) -> Opening:
+    return Opening(artifact.image_size, limits.threads, limits.providers, built_on=artifact.runtime)
 
 
 def prove(engine: Engine, artifact: ArtifactRecord, cache: Cache) -> None:
     """Run all self-tests, as often as anybody wants to know; raises as ``load`` does, but ``LoadFailed``."""
+    if len(engine.inputs) != 1:
+        names = ", ".join(part.name for part in engine.inputs)
+        raise Stalled("LoadFailed", f"the model takes {len(engine.inputs)} inputs ({names}); a picture is one")
     try:
         if not artifact.self_tests:
             _smoke(engine)
@@ -103,13 +139,32 @@ def _prove(engine: Engine, artifact: ArtifactRecord, test: SelfTest, cache: Cach
     if not part.takes(tensor):
         msg = f"{title}: its input is {list(tensor.shape)}, but the model takes {list(part.shape)}"
         raise Stalled("SelfTestFailed", msg)
-    answers = engine.run({part.name: tensor})
-    _compare(expected, answers, artifact, test.tolerance, f"{title}, tensor input")
+    answers, tolerance = engine.run({part.name: tensor}), max(test.tolerance, engine.tolerance)
+    _compare(expected, answers, artifact, tolerance, f"{title}, tensor input")
     if engine.batched:
         pair = engine.run({part.name: np.concatenate([tensor, tensor])})
         last = {name: array[1:2] for name, array in pair.items()}
-        _compare(expected, last, artifact, test.tolerance, f"{title}, as part of a batch")
+        _compare(expected, last, artifact, tolerance, f"{title}, as part of a batch")
     _prove_picture(_blob(cache, test.image), tensor, artifact, test.tolerance, title)
+
+
+def _parity(engine: Engine, artifact: ArtifactRecord, cache: Cache) -> dict[str, float]:
+    """Run all self-tests; give how far the answers are from the recorded ones, how far they may be, and how many."""
+    prove(engine, artifact, cache)
+    worst, allowed = 0.0, engine.tolerance
+    for test in artifact.self_tests:
+        tensor, expected = _read_arrays(cache, test, "self-test")
+        part = engine.inputs[0]
+        answers = engine.run({part.name: tensor.astype(DATATYPES[part.datatype], copy=False)})
+        allowed = max(allowed, test.tolerance)
+        worst = max([worst, *(difference(artifact.task, expected[name], answers[name]) for name in expected)])
+    return {"difference": worst, "tolerance": allowed, "tests": float(len(artifact.self_tests))}
+
+
+def difference(task: Task, expected: Array, given: Array) -> float:
+    """Give the tolerance within which two answers agree: one, two or five times a power of ten; infinite beyond one."""
+    steps = (lead * 10.0**power for power in range(-7, 0) for lead in (1, 2, 5))
+    return next((step for step in (0.0, *steps, 1.0) if agree(task, expected, given, step)), float("inf"))
 
 
 def _prove_picture(data: bytes, tensor: Array, artifact: ArtifactRecord, tolerance: float, title: str) -> None:

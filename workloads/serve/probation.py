@@ -29,6 +29,8 @@ class Probation:
 
         CorruptArtifact, Stalled and Transient where the tests themselves cannot be had.
         """
+        if served.parked:
+            return served.flaw  # it proves itself when it comes back
         try:
             await self._supply.prove(served)
         except Stalled as error:

@@ -13,6 +13,7 @@ from specs.errors import TrunklineError
 from workloads.serve.answers import Refusal
 from workloads.serve.cache import Blobs, Cache
 from workloads.serve.canaries import Canaries, check_weights, told
+from workloads.serve.engine import facts_of
 from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Limits
 from workloads.serve.probation import Probation
@@ -37,7 +38,7 @@ class Repository:
     ) -> None:  # fmt: skip
         self._supply = Supply(store, cache, state, limits, executor, trust or Trust())
         self._probation = Probation(self._supply)
-        self._stage = Stage(limits, metrics, watching or Watching(), self._probation)
+        self._stage = Stage(limits, metrics, watching or Watching(), self._probation, self._supply)
         self._canaries = Canaries(self._supply, self._stage)
         self._slots: dict[str, Slot] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -69,23 +70,33 @@ class Repository:
         return [str(served.target.version) for served in both if served is not None]
 
     async def answering(self, name: str, version: str | None = None) -> Served:
-        """Give who answers one request: without a version, so many are the canary's; refuses like ``get``."""
+        """Give who answers one request: without a version, so many are the canary's; refuses like ``get``.
+
+        What is not in memory comes back first. Whoever asks takes a lease before it awaits anything else.
+        """
         slot = self._slots.get(name)
         if slot is not None and slot.canary is not None and version is None and slot.canary.answers():
-            return slot.canary.served
-        return self.get(name, version)
+            served = slot.canary.served
+        else:
+            served = self.get(name, version)
+        if self._stage.parking is None or await self._stage.ready(served):
+            return served
+        return await self.answering(name, version)
 
-    def instead(self, name: str, failed: Served) -> Served | None:
+    async def instead(self, name: str, failed: Served) -> Served | None:
         """Give who may answer instead of a version that could not; None where it is what serves."""
         slot = self._slots.get(name)
-        return slot.served if slot is not None and slot.served is not failed else None
+        if slot is None or slot.served is None or slot.served is failed:
+            return None
+        await self._stage.ready(slot.served)
+        return slot.served
 
     async def restore(self) -> None:
         """Load all models that served last, then their canaries; one that fails is reported, the others serve."""
         for saved in self._supply.saved():
             slot = self._slots[saved.name] = Slot()
             try:
-                proven = await self._supply.engine_again(saved)
+                proven = await self._supply.engine_again(saved, park=self._stage.is_full(saved))
             except TrunklineError as error:
                 await self._fall_back(slot, saved)
                 self._stage.failed(slot, saved.name, saved.target, error)
@@ -139,12 +150,12 @@ class Repository:
 
         Refusal as ``get``; CorruptArtifact, Stalled and Transient where the tests themselves cannot be had.
         """
-        return await self._probation.check(name, self.get(name))
+        return await self._probation.check(name, await self.answering(name))
 
     async def _load(self, name: str, asked: Asked) -> None:
         async with self._turns[name]:
             slot = self._slots.setdefault(name, Slot())
-            if slot.saved is not None and slot.served is not None and slot.saved.target.file == asked.file:
+            if slot.saved is not None and slot.served is not None and slot.saved.target.engine == asked.engine:
                 await self._renumber(slot, slot.saved, slot.served, asked)
             elif slot.saved is not None and slot.served is not None and asked.share is not None:
                 await self._canaries.ask(slot, slot.saved, asked, asked.share)
@@ -155,7 +166,7 @@ class Repository:
     async def _bring(self, slot: Slot, name: str, asked: Asked) -> None:
         """Load what is asked for, and have it take over."""
         target = asked.target
-        if slot.failed_file != target.file:
+        if (slot.failed_file, slot.failed_build) != target.engine:
             slot.failed_file, slot.failure = None, ""
         try:
             artifact, proof = await self._supply.look_up(target)
@@ -163,7 +174,7 @@ class Repository:
                           told=told(asked, slot))  # fmt: skip
             slot.incoming = saved
             proven = await self._supply.engine(saved)
-            saved = saved.model_copy(update={"since": time.time()})
+            saved = saved.model_copy(update={"since": time.time(), "engine": facts_of(proven.engine)})
             # On disk first: killed in between, a restart serves the new one, which has proved itself.
             await self._supply.keep(saved)
         except TrunklineError as error:

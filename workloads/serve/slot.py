@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from specs.engines import refused_by
 from workloads.serve.canary import Canary
 from workloads.serve.served import Served, Standby
 from workloads.serve.state import Saved, Share, Target
@@ -16,6 +17,8 @@ class Slot:
     served: Served | None = None
     saved: Saved | None = None
     failed_file: str | None = None
+    failed_build: str | None = None
+    """What was to be made of it."""
     failure: str = ""
     incoming: Saved | None = None
     """What is being loaded."""
@@ -34,10 +37,13 @@ class Slot:
         """Give the form that ``/trunkline/models`` shows."""
         target = self.served.target.model_dump() if self.served else dict.fromkeys(Target.model_fields)
         return {
-            **target, "ready": self.served is not None, "loading": self.incoming is not None,
+            **target, "ready": self.served is not None, "parked": self.served is not None and self.served.parked,
+            "loading": self.incoming is not None,
             "since": self.saved.since if self.saved and self.served else None,
-            "self_test": self.flaw,
-            "failed_file": self.failed_file, "failure": self.failure,
+            "self_test": self.flaw, "runtime": self.served.engine.runtime if self.served else "",
+            "engine": self.served.attestation if self.served else None,
+            "failed_file": self.failed_file, "failed_build": self.failed_build if self.failed_file else None,
+            "failure": self.failure, "device": refused_by(self.failure),
             "options": self.saved.options_digest if self.saved else None, "standby": self.standby.version,
             "canary": self._canary(),
         }  # fmt: skip

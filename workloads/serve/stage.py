@@ -8,14 +8,17 @@ import time
 from specs.errors import Transient, TrunklineError
 from workloads.serve.batching import Batcher
 from workloads.serve.canary import Canary
+from workloads.serve.engine import Parked
 from workloads.serve.exposition import SHARES, Metrics
 from workloads.serve.limits import Limits
 from workloads.serve.loading import Proven
 from workloads.serve.mirroring import Mirror
+from workloads.serve.parking import Parking, ParkingSeries
 from workloads.serve.probation import Probation
-from workloads.serve.served import Served
+from workloads.serve.served import Asleep, Served
 from workloads.serve.slot import Slot
 from workloads.serve.state import Saved, SavedCanary, Share, Target
+from workloads.serve.supply import Supply
 from workloads.serve.watching import Watching
 
 log = logging.getLogger(__name__)
@@ -26,16 +29,47 @@ _ALWAYS = 86400.0
 class Stage:
     """Changes slots, each time in one turn of the event loop: a request meets what was before, or what is after."""
 
-    def __init__(self, limits: Limits, metrics: Metrics, watching: Watching, probation: Probation) -> None:
+    def __init__(
+        self, limits: Limits, metrics: Metrics, watching: Watching, probation: Probation, supply: Supply
+    ) -> None:
         self._limits = limits
         self._metrics = metrics
         self._watching = watching
         self._probation = probation
+        self.parking: Parking | None = None
+        """Who keeps engines within the memory budget; None where there is none."""
+        if limits.memory_budget is not None:
+            series = ParkingSeries(metrics.registry)
+            self.parking = Parking(limits.memory_budget, limits, series, reopen=supply.reopen, batcher=self.batcher)
 
     def dressed(self, saved: Saved, proven: Proven) -> Served:
         """Give a version that can answer as soon as somebody asks it."""
         observer = self._metrics.observer(saved.name, saved.artifact.names)
-        return Served(proven, saved, Batcher(proven.engine, self._limits, observer), observer)
+        served = Served(proven, saved, Asleep(), observer)
+        if not isinstance(proven.engine, Parked):
+            served.wake(proven, self.batcher(served, proven))
+        if self.parking is not None:
+            self.parking.admit(served)
+        return served
+
+    async def ready(self, served: Served) -> bool:
+        """Bring a version back that is not in memory; whether it can answer: it may have been let go of meanwhile.
+
+        Refusal as ``Parking.awake``.
+        """
+        if self.parking is not None:
+            while served.parked and not served.gone:
+                await self.parking.awake(served)
+            self.parking.touch(served)
+        return not (served.parked or served.gone)
+
+    def is_full(self, saved: Saved) -> bool:
+        """Whether a version that served before need not be in memory, since others are."""
+        return self.parking is not None and saved.engine is not None and not self.parking.has_room(saved.engine.memory)
+
+    def batcher(self, served: Served, proven: Proven) -> Batcher:
+        """Give a version's engine a queue."""
+        return Batcher(proven.engine, self._limits, served.observer, rules=served.options.batching)
 
     def swap(self, slot: Slot, saved: Saved, served: Served) -> None:
         """From here on new requests meet this version alone.
@@ -55,8 +89,8 @@ class Stage:
                 lasts=lambda: slot.served is served and slot.standby.version is not None,
             )  # fmt: skip
         self._metrics.load(saved.name, "ok")
-        self.show(saved, served)
         self._metrics.alone(saved.name, saved.target)
+        self.show(saved, served)
         log.info("model %s serves version %d, file %s", saved.name, saved.target.version, served.file)
 
     def beside(self, slot: Slot, saved: Saved, kept: SavedCanary, served: Served) -> None:
@@ -65,6 +99,7 @@ class Stage:
         slot.failed_file, slot.failure = None, ""
         slot.saved = saved
         mirror = Mirror(saved.name, slot.served, served, self._metrics, self._watching)
+        served.pinned = True
         canary = slot.canary = Canary(served, mirror, kept.share, kept.since)
         self._probation.begin(
             _beside(saved.name), served, seconds=_ALWAYS, lasts=lambda: slot.canary is canary
@@ -77,6 +112,8 @@ class Stage:
 
     def share(self, slot: Slot, saved: Saved, kept: SavedCanary, canary: Canary) -> None:
         """From here on the canary takes another share; ``saved`` is what serves and it."""
+        if canary.served.target.version != kept.saved.target.version:
+            self._metrics.alone(saved.name, saved.target)
         slot.saved, canary.served.target = saved, kept.saved.target
         canary.take(kept.share, kept.since)
         slot.failed_file, slot.failure = None, ""
@@ -93,6 +130,7 @@ class Stage:
         if canary is None or slot.saved is None or slot.served is None:
             return
         canary.end()
+        canary.served.pinned = False
         self._probation.end(_beside(slot.saved.name))
         if canary.served is not but:
             canary.served.retire()
@@ -117,6 +155,7 @@ class Stage:
         slot.failure = error.message
         # Trouble of the moment is no verdict on the file.
         slot.failed_file = None if isinstance(error, Transient) else target.file
+        slot.failed_build = None if isinstance(error, Transient) else target.build
         self._metrics.load(name, error.reason)
         keeps = f"; version {slot.served.target.version} keeps serving" if slot.served else ""
         log.warning("model %s: %s did not load (%s): %s%s", name, target.file, error.reason, error.message, keeps)

@@ -24,7 +24,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between two tries."""
 
 _HOPELESS = frozenset({
-    "ArtifactMissing", "CorruptArtifact", "LoadFailed", "SelfTestFailed", "SignatureInvalid", "SignatureMissing",
+    "ArtifactMissing", "BuildFailed", "CorruptArtifact", "EngineMismatch", "LoadFailed", "OverBudget", "SelfTestFailed",
+    "SignatureInvalid", "SignatureMissing",
 })  # fmt: skip
 """Verdicts on the file itself; everything else is trouble around it, which may pass."""
 

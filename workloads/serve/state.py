@@ -11,10 +11,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from specs.builds import BuildWord
 from specs.digests import Digest, digest_of
 from specs.errors import Stalled, Transient
 from specs.records import ArtifactRecord
 from specs.serving import ServerOptions
+from workloads.serve.engine import Facts
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,13 @@ class Target(BaseModel):
     file: Digest
     run: Digest
     weights: Digest
+    build: BuildWord = ""
+    """What this server makes of the file, which is ONNX, for its own device; empty where it serves the file."""
+
+    @property
+    def engine(self) -> tuple[str, str]:
+        """What is in memory when this serves: file and build."""
+        return self.file, self.build
 
 
 class Share(BaseModel):
@@ -55,7 +64,7 @@ class Asked(Target):
     @property
     def target(self) -> Target:
         """Give the target alone."""
-        return Target(version=self.version, file=self.file, run=self.run, weights=self.weights)
+        return Target(version=self.version, file=self.file, run=self.run, weights=self.weights, build=self.build)
 
 
 class Saved(BaseModel):
@@ -69,6 +78,8 @@ class Saved(BaseModel):
     """Unix time since which this version serves here; a restart does not change it."""
     previous: list[Digest] = []
     """Files of the version before this one, which stay in the cache."""
+    engine: Facts | None = None
+    """What its engine said of itself, so that a server with a memory budget need not load it to know."""
     proof: dict[str, str] = {}
     """Records of the store by which it was proved that a trusted key signed it: key to text."""
     told: dict[str, Any] = Field(default_factory=lambda: ServerOptions().plain())
@@ -107,6 +118,10 @@ class SavedCanary(BaseModel):
     share: Share
     since: float
     """Unix time since which the share is in force; a restart does not change it."""
+    tried: float = 0.0
+    """Unix time of the last start with it; 0 before the first."""
+    deaths: int = 0
+    """How often in a row the server died soon after it had started with it."""
 
 
 class State:
@@ -126,6 +141,10 @@ class State:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Stalled("StateInUse", f"another server uses {root}; give each its own --state") from error
+        self._lives = self._models / ".lives"
+        self.died = self._lives.exists()
+        """Whether the server before this one did not end by itself."""
+        self._lives.touch()
 
     def load(self) -> list[Saved]:
         """Give all models that served last, sorted by name; a file that cannot be read is reported and left alone."""
@@ -173,7 +192,8 @@ class State:
         (self._root / "address.json").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let another server have the directory."""
+        """Let another server have the directory, and know that this one ended well."""
+        self._lives.unlink(missing_ok=True)
         self._lock.close()
 
     def _write(self, path: Path, data: bytes) -> None:

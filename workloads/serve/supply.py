@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
+from specs.builds import Build
 from specs.errors import Transient
 from specs.records import ArtifactRecord
 from workloads.serve.cache import Blobs, Cache
+from workloads.serve.engine import Parked
 from workloads.serve.limits import Limits
 from workloads.serve.loading import Proven, load, prove, read_artifact
 from workloads.serve.served import Served
@@ -37,6 +40,11 @@ class Supply:
         """Give what served last, by name."""
         return self._state.load()
 
+    @property
+    def died(self) -> bool:
+        """Whether the server before this one did not end by itself."""
+        return self._state.died
+
     async def look_up(self, target: Target) -> tuple[ArtifactRecord, dict[str, str]]:
         """Give what the store says about a target, and the texts by which that is proved.
 
@@ -50,12 +58,21 @@ class Supply:
 
     async def engine(self, saved: Saved) -> Proven:
         """Load; raises as ``loading.load``."""
-        return await self._run(load, saved.artifact, self._cache, self._limits)
+        return await self._open(saved.artifact, saved.target)
 
-    async def engine_again(self, saved: Saved) -> Proven:
-        """Load what served before, if it is still trusted; needs no store where disk has all of it."""
+    async def engine_again(self, saved: Saved, *, park: bool = False) -> Proven:
+        """Load what served before, if it is still trusted; needs no store where disk has all of it.
+
+        With ``park`` it is not loaded, where it is known without.
+        """
         await self._run(self._trust.demand_again, self._store, saved.target, saved.proof)
+        if park and saved.engine is not None:
+            return Proven(Parked(saved.engine), saved.artifact)
         return await self.engine(saved)
+
+    async def reopen(self, served: Served) -> Proven:
+        """Load the engine of a version that was parked; raises as ``loading.load``."""
+        return await self._open(served.artifact, served.target)
 
     async def prove(self, served: Served) -> None:
         """Repeat the self-tests; raises as ``loading.prove``."""
@@ -77,6 +94,10 @@ class Supply:
     def before(self, name: str) -> Saved | None:
         """Give what served before what served last; its files are on disk as well."""
         return self._state.before(name)
+
+    def _open(self, artifact: ArtifactRecord, target: Target) -> asyncio.Future[Proven]:
+        build = Build.parse(target.build)
+        return self._run(partial(load, build=build), artifact, self._cache, self._limits)
 
     def _look_up(self, target: Target) -> tuple[ArtifactRecord, dict[str, str]]:
         try:

@@ -24,7 +24,6 @@ from workloads.serve.served import Served
 from workloads.serve.state import Asked, ModelName
 from workloads.serve.watching import Watching
 
-PLATFORM = "onnxruntime_onnx"
 _MISSING = {"ArtifactMissing": 404}
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 Request = TypeVar("Request", bound=BaseModel)
@@ -99,10 +98,11 @@ class Protocol:
         served = self._find(request)
         target, artifact = served.target, served.artifact
         parameters: dict[str, Any] = {**target.model_dump(), "task": artifact.task, "names": artifact.names}
+        parameters["runtime"] = served.engine.runtime
         return json_answer({
             "name": request.match_info["name"],
             "versions": self._repository.versions(request.match_info["name"]),
-            "platform": PLATFORM,
+            "platform": served.engine.platform,
             "inputs": [part.describe() for part in served.engine.inputs],
             "outputs": [part.describe() for part in served.engine.outputs],
             "parameters": parameters,
@@ -117,7 +117,8 @@ class Protocol:
                 call = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
                 try:
                     rows = served.engine.check(call.inputs, call.outputs)
-                    outputs = await served.batcher.submit(call.inputs, rows)
+                    with served.lease():
+                        outputs = await served.batcher.submit(call.inputs, rows)
                 except (EngineFailure, Refusal) as error:
                     served, (rows, outputs) = await self._instead(request, served, error, tally, call)
             named = call.id if call.id and is_name(call.id) else self._watching.recent.name()
@@ -138,7 +139,8 @@ class Protocol:
 
         async def answer(served: Served) -> tuple[int, Outputs]:
             rows = served.engine.check(call.inputs, call.outputs)
-            return rows, await served.batcher.submit(call.inputs, rows)
+            with served.lease():
+                return rows, await served.batcher.submit(call.inputs, rows)
 
         return await answered_instead(
             self._repository, request.match_info["name"], failed, trouble, tally, answer
@@ -154,6 +156,7 @@ class Protocol:
                 versions = [slot.served, *([slot.canary.served] if slot.canary is not None else ())]
                 entries += [
                     {"name": name, "version": str(served.target.version), "state": "READY", "reason": ""}
+                    | ({"parked": True} if served.parked else {})
                     for served in versions
                 ]
             elif not only_ready:
