@@ -81,6 +81,8 @@ class PodStyle:
     """Secrets of some of these pods."""
     cache_claim: str = ""
     """Name of the PersistentVolumeClaim that jobs share as their cache; without one each begins with nothing."""
+    grpc_port: int = 0
+    """Where servers speak gRPC; 0 is nowhere."""
 
 
 def child_metadata(

@@ -35,6 +35,8 @@ BESIDE = "serve-canary"
 GATEWAY = "trunkline.dev/gateway"
 """On the Deployment of a model whose requests a Gateway splits."""
 PORT = 8000
+GRPC_PORT = 8001
+"""Where the settings ask for it."""
 VERSION = "trunkline.dev/version"
 FILE = "trunkline.dev/file"
 SHAPE = "trunkline.dev/shape"
@@ -100,14 +102,19 @@ def pod_labels(model: str, component: str = SERVE) -> dict[str, str]:
     return {MODEL: model, COMPONENT: component}
 
 
-def companion(kind: Kind, owner: Owner, shape: Shape, *, network_policies: bool) -> Object | None:
+def companion(kind: Kind, owner: Owner, shape: Shape, *, network_policies: bool, grpc_port: int = 0) -> Object | None:
     """Give what a target needs of one of ``COMPANIONS``, or None where it must not be there."""
     selector = pod_labels(owner.key.name)
     if kind is SERVICE:
-        ports = [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": PORT}]
+        ports: list[Object] = [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": PORT}]
+        if grpc_port:  # gateways learn by appProtocol that this port speaks HTTP/2
+            ports.append(
+                {"name": "grpc", "port": grpc_port, "targetPort": grpc_port, "protocol": "TCP",
+                 "appProtocol": "kubernetes.io/h2c"}
+            )  # fmt: skip
         return _child(owner, {"selector": selector, "ports": ports})
     if kind is NETWORK_POLICY and network_policies:
-        ingress = [{"ports": [{"port": PORT, "protocol": "TCP"}]}]
+        ingress = [{"ports": [{"port": port, "protocol": "TCP"} for port in (PORT, grpc_port) if port]}]
         pods = {"matchLabels": selector}
         return _child(owner, {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": ingress})
     if kind is DISRUPTION_BUDGET and (shape.autoscaling is not None or shape.replicas > 1):
@@ -221,10 +228,11 @@ def _template(
     told |= {"options": options.plain()} if options.digest != DEFAULT_OPTIONS else {}
     arguments = ["--state", "/var/lib/trunkline", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - its pod's
     arguments += ["--drain-delay", str(_DRAIN_DELAY), *_threads(target.shape.placement)]
+    arguments += ["--grpc-port", str(style.grpc_port)] if style.grpc_port else []
     template = pod_template(
         style, target.shape.placement, component=SERVE,
         labels=child_metadata(owner, "", SERVE)["labels"], annotations=identity, arguments=arguments,
-        environment={kubernetes_canary.TARGET: canonical(told).decode()}, container=_container(),
+        environment={kubernetes_canary.TARGET: canonical(told).decode()}, container=_container(style),
         restart="Always", grace_seconds=_GRACE,
     )  # fmt: skip
     template["spec"]["topologySpreadConstraints"] = [{
@@ -253,11 +261,12 @@ def _threads(placement: Placement) -> list[str]:
     return ["--threads", str(max(1, math.ceil(cores)))]
 
 
-def _container() -> Object:
+def _container(style: PodStyle) -> Object:
     """Give ports and probes. The server lives before it has loaded its target, and is ready only after."""
     live, ready = ({"httpGet": {"path": f"/v2/health/{what}", "port": PORT}} for what in ("live", "ready"))
+    grpc = [{"name": "grpc", "containerPort": style.grpc_port, "protocol": "TCP"}] if style.grpc_port else []
     return {
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}, *grpc],
         "startupProbe": {**live, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 60},
         "livenessProbe": {**live, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2},

@@ -97,7 +97,9 @@ class KubernetesServers:
         owner, name = self._owner(key), service_name(key.name)
         live = self._owned.live(DEPLOYMENT, owner, name)
         for kind in COMPANIONS:
-            wanted = companion(kind, owner, target.shape, network_policies=self._network_policies)
+            wanted = companion(
+                kind, owner, target.shape, network_policies=self._network_policies, grpc_port=self._style.grpc_port
+            )
             self._owned.settle(kind, owner, name, SERVE, wanted)
         stable = stable_of(live, target.shape, target.options) if live and target.share else None
         if stable is not None and (stable.version, stable.file) == (target.version, target.file):

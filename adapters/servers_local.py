@@ -3,7 +3,7 @@
 ::
 
     <state>/server/lock             held by the server while it lives; holds its group's number
-                  /address.json     {"url", "pid"}, written by the server when it answers
+                  /address.json     {"url", "pid", "grpc"}, written by the server when it answers
                   /port             the port it had before; it gets the same one again
                   /models/<name>    what each model was asked for last, see server_notes
                   /log.txt, exit    what it said, and how it ended
@@ -53,12 +53,14 @@ class LocalServers:
 
     def __init__(
         self, state: Path, store_url: str, *, command: Sequence[str], host: str = "127.0.0.1", port: int = 0,
-        environment: Mapping[str, str] | None = None, patience: Patience | None = None,
+        environment: Mapping[str, str] | None = None, patience: Patience | None = None, grpc_port: int | None = None,
     ) -> None:  # fmt: skip
+        """``grpc_port`` is where the server speaks gRPC, too: 0 for any free one, None for nowhere."""
         self._folder = state.absolute() / "server"
         self._lock = self._folder / "lock"
         self._models = self._folder / "models"
         self._command = (*command, "--store", store_url, "--state", str(self._folder), "--host", host)
+        self._command += ("--grpc-port", str(grpc_port)) if grpc_port is not None else ()
         self._host = host
         self._port = port
         self._environment = dict(environment or {})

@@ -17,6 +17,7 @@ from adapters.jobs_kubernetes import KubernetesJobs
 from adapters.kubernetes_api import DEPLOYMENT, KubernetesApi, Object
 from adapters.kubernetes_pods import JobSecret, Owner, PodStyle
 from adapters.kubernetes_roots import roots
+from adapters.kubernetes_serving import GRPC_PORT
 from adapters.provenance_git import GitProvenance
 from adapters.registry_mlflow import MlflowRegistry
 from adapters.repository import Repository
@@ -227,7 +228,8 @@ def styles(settings: Settings, kubernetes: ClusterSettings) -> tuple[PodStyle, P
     )  # fmt: skip
     servers = PodStyle(
         image=kubernetes.serve_image, command=tuple(kubernetes.server_command),
-        service_account=kubernetes.serve_service_account, environment=tuple(believed.items()), **common,
+        service_account=kubernetes.serve_service_account, environment=tuple(believed.items()),
+        grpc_port=GRPC_PORT if kubernetes.grpc else 0, **common,
     )  # fmt: skip
     return jobs, servers
 

@@ -41,7 +41,9 @@ class ClusterSettings(Table):
     cache_claim: str = ""
     """Name of a PersistentVolumeClaim there that jobs share as a cache of data and models; it can be lost."""
     network_policies: bool = False
-    """Whether each server gets a NetworkPolicy that lets in its own port only."""
+    """Whether each server gets a NetworkPolicy that lets in its own ports only."""
+    grpc: bool = False
+    """Whether servers speak gRPC too, on port 8001."""
     namespaces: list[str] = Field(default_factory=list)
     """Namespaces with models; empty means all. kopf is told the same: ``-n`` for each, or ``--all-namespaces``."""
     lease_namespace: str = "trunkline-system"

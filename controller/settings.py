@@ -61,6 +61,8 @@ class Settings(Table):
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
     """Of the inference server; 0 picks a free one and keeps it."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where the inference server speaks gRPC too; 0 picks a free one at each start, None is nowhere."""
     interval: float = Field(default=2.0, gt=0)
     """Seconds between two looks at the repository."""
     parallel_jobs: int = Field(default=1, ge=1)

@@ -117,7 +117,7 @@ def servers(settings: Settings) -> LocalServers:
     """Give the server of this machine alone."""
     return LocalServers(
         settings.state, settings.store, command=settings.server_command, host=settings.host,
-        port=settings.port, environment=settings.signing.for_servers,
+        port=settings.port, grpc_port=settings.grpc_port, environment=settings.signing.for_servers,
     )  # fmt: skip
 
 

@@ -227,6 +227,8 @@ class ArtifactRecord(Record):
     """Of the machine that made it, where the file works on such machines only: see ``specs.engines``."""
     made_for: dict[str, str] = {}
     """Those of the facts that the order named, since it was made for a device; empty where any machine would do."""
+    kpt_shape: tuple[int, int] | None = None
+    """Of a pose model: how many key points, and of how many numbers each is. Older records do not say."""
 
 
 class Progress(Record):

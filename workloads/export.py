@@ -40,6 +40,8 @@ class Made:
     size: tuple[int, int]
     """Height and width of the pictures that it takes."""
     names: list[str]
+    points: tuple[int, int] | None
+    """Shape of key points; None but for pose."""
 
 
 def run(order: ExportOrder, store: Store, scratch: Path) -> None:
@@ -69,6 +71,7 @@ def run(order: ExportOrder, store: Store, scratch: Path) -> None:
         artifact = ArtifactRecord(
             file=made.digest, format=order.format, task=order.task, names=made.names, image_size=made.size,
             weights=order.weights, self_tests=tests, runtime=runtime, made_for=order.runtime or {},
+            kpt_shape=made.points,
         )  # fmt: skip
         store.create(artifact_key(made.digest), artifact.encode())
         signing.export(store, artifact)
@@ -100,9 +103,9 @@ def _machine(order: ExportOrder) -> dict[str, str]:
 def _make(order: ExportOrder, store: Store, scratch: Path) -> Made:
     """Export, and store the file."""
     weights = models.fetch_subject(store, order.weights, "pt", scratch)
-    path, size, names = _export(weights, order, _calibration(order, store, scratch))
+    path, size, names, points = _export(weights, order, _calibration(order, store, scratch))
     digest, length = _keep(store, path, order.format, scratch)
-    return Made(path, digest, length, size, names)
+    return Made(path, digest, length, size, names, points)
 
 
 def _calibration(order: ExportOrder, store: Store, scratch: Path) -> dict[str, Any]:
@@ -149,8 +152,10 @@ def record_failure(order: ExportOrder, store: Store, failure: Hopeless) -> None:
     store.create(export_key(order.weights, order.export_digest), record.encode())
 
 
-def _export(weights: Path, order: ExportOrder, data: dict[str, Any]) -> tuple[Path, tuple[int, int], list[str]]:
-    """Let Ultralytics export; give the file, its height and width, and the class names."""
+def _export(
+    weights: Path, order: ExportOrder, data: dict[str, Any]
+) -> tuple[Path, tuple[int, int], list[str], tuple[int, int] | None]:
+    """Let Ultralytics export; give the file, its height and width, class names, and the shape of key points."""
     from ultralytics.utils.checks import check_imgsz
 
     model = models.load(weights, order.task)
@@ -165,7 +170,9 @@ def _export(weights: Path, order: ExportOrder, data: dict[str, Any]) -> tuple[Pa
         raise Hopeless("ExportFailed", f"Ultralytics cannot export this to {order.format}: {error}") from error
     height, width = check_imgsz(args["imgsz"], stride=int(max(model.model.stride)), min_dim=2)
     _forget_date(made, order.format)
-    return made, (height, width), [str(model.names[index]) for index in sorted(model.names)]
+    shape = getattr(model.model, "kpt_shape", None)
+    points = (int(shape[0]), int(shape[1])) if shape else None
+    return made, (height, width), [str(model.names[index]) for index in sorted(model.names)], points
 
 
 def _forget_date(made: Path, format_: str) -> None:

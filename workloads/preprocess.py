@@ -32,12 +32,24 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
             if image.width * image.height > max_pixels:
                 msg = f"the picture has {image.width} x {image.height} pixels; at most {max_pixels} are accepted"
                 raise ValueError(msg)
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _coloured(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ImportError) as error:
         # ImportError: once Ultralytics is imported, Image.open looks for a plugin before it gives up
         msg = f"not a readable picture: {error}"
         raise ValueError(msg) from error
     return np.asarray(upright)
+
+
+def _coloured(image: Image.Image) -> Image.Image | Pixels:
+    """Give a picture in RGB, rounded as OpenCV does, which reads pictures for Ultralytics."""
+    if image.mode.startswith("I;16"):
+        high = np.asarray(image) >> 8  # Pillow would cut off what is above 255
+        return np.repeat(high.astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode == "CMYK":
+        ink = np.asarray(image, np.uint16)
+        light = 255 - ink[:, :, 3:]
+        return (light - (ink[:, :, :3] * light >> 8)).astype(np.uint8)
+    return image.convert("RGB")
 
 
 def preprocess(image: Pixels, task: Task, image_size: tuple[int, int]) -> Tensor:

@@ -31,10 +31,12 @@ from workloads.serve import runtimes
 from workloads.serve.answers import Refusal
 from workloads.serve.counting import Classes, Seen
 from workloads.serve.engine import Engine, EngineFailure, Opening
+from workloads.serve.fitting import Fit
 from workloads.serve.images import prepared
 from workloads.serve.limits import Limits
 from workloads.serve.matching import match
-from workloads.serve.results import CONFIDENCE, Findings, findings, unletterbox
+from workloads.serve.query import CONFIDENCE
+from workloads.serve.results import Findings, findings
 
 _AT_ONCE = 16
 """Files that are fetched at once, and held."""
@@ -113,7 +115,7 @@ class _Profile:
             return
         rows = found[0][0]
         sure = rows[rows[:, 4] >= CONFIDENCE].astype(np.float64)
-        sure[:, :4] = unletterbox(sure[:, :4], self.artifact.image_size, size)
+        sure[:, :4] = Fit.of(self.artifact.image_size, size).boxes(sure[:, :4])
         hits = match(sure, self._objects(label, size)).right
         self.right.add_all(sure[hits, 5], sure[hits, 4])
 

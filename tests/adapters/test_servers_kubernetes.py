@@ -284,6 +284,20 @@ def test_the_policy_lets_in_the_one_port(bench: Bench) -> None:
     assert (spec["policyTypes"], spec["ingress"]) == (["Ingress"], [{"ports": [{"port": 8000, "protocol": "TCP"}]}])
 
 
+def test_grpc_is_spoken_where_the_settings_ask_for_it(bench: Bench) -> None:
+    """The server is told to, and container, service and policy have a second port; without it nothing changes."""
+    bench.servers().roll_out(bench.target())
+    assert "grpc" not in json.dumps([bench.find(kind) for kind in ALL])
+    bench.servers(style=replace(STYLE, grpc_port=8001)).roll_out(bench.target())
+    (container,) = bench.find()["spec"]["template"]["spec"]["containers"]
+    assert container["command"][container["command"].index("--grpc-port") + 1] == "8001"
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"http": 8000, "grpc": 8001}
+    (port,) = [port for port in bench.find(SERVICE)["spec"]["ports"] if port["name"] == "grpc"]
+    assert (port["port"], port["targetPort"], port["appProtocol"]) == (8001, 8001, "kubernetes.io/h2c")
+    (ingress,) = bench.find(NETWORK_POLICY)["spec"]["ingress"]
+    assert [port["port"] for port in ingress["ports"]] == [8000, 8001]
+
+
 NAMES = [("shelf", "serve-shelf"), ("a" * 57, "serve-" + "a" * 57), ("a" * 58, None), ("b" + "-" * 60 + "b", None)]
 
 

@@ -133,6 +133,22 @@ def test_a_target_serves(bench: Bench) -> None:
     assert servers.state("another") is None
 
 
+def test_grpc_is_spoken_where_it_is_asked_for(bench: Bench) -> None:
+    """The server is told to speak gRPC by an agent that has a port for it, and by no other."""
+    bench.agent().roll_out(target())
+    said = [Path(f"/proc/{bench.pid()}/cmdline").read_bytes().split(b"\0")]
+    bench.agent().stop()
+    environment, patience = {"TINY": "", "BENCH": str(bench.state)}, Patience(restart=0)
+    asking = LocalServers(
+        bench.state, "file:///store", command=TINY, environment=environment, patience=patience, grpc_port=8001
+    )  # fmt: skip
+    asking.roll_out(target())
+    said.append(Path(f"/proc/{bench.pid()}/cmdline").read_bytes().split(b"\0"))
+    asking.stop()
+    assert [b"--grpc-port" in arguments for arguments in said] == [False, True]
+    assert said[1][said[1].index(b"--grpc-port") + 1] == b"8001"
+
+
 def test_what_serves_is_not_loaded_again(bench: Bench) -> None:
     """Asking for what serves already changes nothing; the same file as another version is another target."""
     servers = bench.agent()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from controller.cluster import styles
 from controller.settings import Settings, load
 
@@ -49,6 +51,15 @@ def test_jobs_of_the_agent_are_told_where_files_are(tmp_path: Path) -> None:
 def test_nothing_is_said_where_nothing_is_set(tmp_path: Path) -> None:
     """Without the tables a job knows of its cache, and of no place outside."""
     assert _settings(tmp_path, "").job_environment({"AWS_PROFILE": "data"}).keys() == {"TRUNKLINE_CACHE"}
+
+
+@pytest.mark.parametrize(("asked", "port"), [("", 0), ("grpc = true\n", 8001)])
+def test_in_a_cluster_servers_speak_grpc_where_they_are_asked_to(tmp_path: Path, asked: str, port: int) -> None:
+    """One setting opens a second port in all servers, and in no job."""
+    found = _settings(tmp_path, TABLES + asked)
+    assert found.kubernetes is not None
+    jobs, servers = styles(found, found.kubernetes)
+    assert (jobs.grpc_port, servers.grpc_port) == (0, port)
 
 
 def test_in_a_cluster_secrets_go_to_those_who_need_them(tmp_path: Path) -> None:

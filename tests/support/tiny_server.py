@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--grpc-port", type=int)
     asked = parser.parse_args()
     if os.environ.get("TINY") == "broken":
         sys.exit("no such device")

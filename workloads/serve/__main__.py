@@ -86,7 +86,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         options.state, cache, options.host, options.port, limits, wanted=options.target,
         trust=Trust(options.trusted_keys), drain_delay=options.drain_delay, watch=options.watch,
-        keep=options.keep, share_file=options.share_file,
+        keep=options.keep, share_file=options.share_file, grpc_port=options.grpc_port,
     )  # fmt: skip
 
 
@@ -131,6 +131,14 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        msg = "must be from 0 to 65535"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -147,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--cache", type=Path, metavar="DIR", help="files by digest (default: STATE/cache)")
     option("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     option("--port", default=8000, type=int, help="0 takes any free one; address.json tells (default: %(default)s)")
+    option("--grpc-port", type=_port, metavar="PORT", help="speak gRPC too; 0 takes any free one (default: do not)")
     told = os.environ.get(TARGET_VARIABLE)
     option("--target", default=told, type=_wanted, metavar="JSON", help=f"serve only this (default: {TARGET_VARIABLE})")
     option(

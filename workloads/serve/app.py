@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Protocol as TypingProtocol
 
 from aiohttp import web
@@ -27,6 +28,7 @@ from workloads.serve.keeping_series import KeptSeries
 from workloads.serve.keeping_shelf import KeptStore
 from workloads.serve.limits import Intake, Limits
 from workloads.serve.memory import keep_small
+from workloads.serve.orders import Orders
 from workloads.serve.plain import Predictions
 from workloads.serve.repository import Repository
 from workloads.serve.startup import Wanted, serve_only
@@ -35,6 +37,9 @@ from workloads.serve.trust import Trust
 from workloads.serve.truth import Truths
 from workloads.serve.v2 import Protocol
 from workloads.serve.watching import Watching
+
+if TYPE_CHECKING:
+    from workloads.serve.grpc_server import GrpcServer
 
 LOADERS = 2
 DRAIN = 4.0
@@ -68,6 +73,8 @@ class Settings:
     """Whether pictures may be kept for people, where a spec asks for it."""
     drain_delay: float = 0.0
     """Seconds to go on answering after it was told to stop, so that whoever sends requests here gets to know."""
+    grpc_port: int | None = None
+    """Where gRPC is spoken; None means nowhere, 0 any free port."""
 
 
 class ServerStore(Attestations, Blobs, KeptStore, TypingProtocol):
@@ -92,8 +99,9 @@ class Server:
         self.repository = Repository(
             store, cache, self._state, limits, metrics, self._loaders, trust=settings.trust, watching=watching
         )
-        fixed = settings.wanted is not None
-        self._protocol = Protocol(self.repository, intake, metrics, watching, _version(), fixed=fixed)
+        orders = Orders(self.repository, fixed=settings.wanted is not None)
+        self._protocol = Protocol(self.repository, intake, metrics, watching, orders, _version())
+        self._grpc = self._make_grpc(intake, metrics, watching, orders) if settings.grpc_port is not None else None
         self._keeper = self._make_keeper(store, metrics) if settings.keep else None
         predictions = Predictions(
             self.repository, intake, metrics, watching, limits, self._decoders, keeper=self._keeper
@@ -118,6 +126,16 @@ class Server:
         self.url = ""
         self._following: asyncio.Task[None] | None = None
 
+    def _make_grpc(self, intake: Intake, metrics: Metrics, watching: Watching, orders: Orders) -> GrpcServer:
+        from workloads.serve.grpc_server import GrpcServer  # some MiB, for those who ask for it
+        from workloads.serve.grpc_service import Service
+
+        def unready() -> str:
+            return self._protocol.unready
+
+        service = Service(self.repository, orders, metrics, watching, _version(), unready)
+        return GrpcServer(service, intake, self._settings.limits)
+
     def _make_keeper(self, store: ServerStore, metrics: Metrics) -> Keeper:
         replica = f"{socket.gethostname()}:{self._settings.state.absolute()}"
 
@@ -138,7 +156,7 @@ class Server:
         await web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024).start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        wanted = self._settings.wanted
+        wanted, spoken = self._settings.wanted, await self._listen_for_grpc()
         if wanted is None:
             await self.repository.restore()
         else:
@@ -147,8 +165,14 @@ class Server:
             if beside is not None:
                 self._following = asyncio.create_task(beside.follow(self.repository))
         self._telling = asyncio.create_task(self._tell())
-        self._state.announce(self.url)
+        self._state.announce(self.url, spoken)
         self._explain("")
+
+    async def _listen_for_grpc(self) -> str:
+        """Give host and port, empty where gRPC is not spoken."""
+        if self._grpc is None or self._settings.grpc_port is None:
+            return ""
+        return await self._grpc.start(self._settings.host, self._settings.grpc_port)
 
     async def drain(self) -> None:
         """Say at once that nothing more should come here, and answer what comes nevertheless for a while.
@@ -174,7 +198,8 @@ class Server:
         for task in (self._telling, self._following):
             if task is not None:
                 task.cancel()
-        await self._runner.cleanup()
+        ends = [self._runner.cleanup()] + ([self._grpc.stop(DRAIN)] if self._grpc is not None else [])
+        await asyncio.gather(*ends)
         if self._small is not None:
             self._small.cancel()
         if self._keeper is not None:

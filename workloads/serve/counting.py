@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from specs.traffic import BOX_CONFIDENCE, MOST_CLASSES, OF_PICTURES, OTHER, Measure
-from workloads.serve.results import CONFIDENCE as LEAST
+from workloads.serve.query import CONFIDENCE as LEAST
 from workloads.serve.results import Findings
 from workloads.serve.tensors import Array
 

@@ -27,7 +27,7 @@ from workloads.serve.keeping_pictures import prepare
 from workloads.serve.keeping_rules import RETENTION, Shares, look_of, reasons, shares
 from workloads.serve.keeping_series import KeptSeries
 from workloads.serve.keeping_shelf import AT_ONCE, KeptStore, Shelf
-from workloads.serve.results import CONFIDENCE, decode_results
+from workloads.serve.results import recalled
 from workloads.serve.state import Target
 from workloads.serve.tensors import Array
 
@@ -92,7 +92,7 @@ class _Wanted:
     def record(self, picture: bytes, content_type: str, replica: str) -> KeptRecord:
         """Write down what it is, kept as these bytes."""
         offered, asked = self.offered, self.offered.labelling
-        found = decode_results(offered.artifact, {"found": offered.found[0]}, offered.size, CONFIDENCE)
+        found = recalled(offered.artifact, offered.found[0][0], offered.size)
         return KeptRecord(
             id=kept_id(self.when, offered.request, replica), model=offered.model, version=offered.target.version,
             file=offered.target.file, task=offered.artifact.task, request=offered.request, when=moment(self.when),

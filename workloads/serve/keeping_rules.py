@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from specs.kept_records import Why
 from specs.modelspec import Task
 from specs.monitoring import Labelling
-from workloads.serve.results import CONFIDENCE
+from workloads.serve.query import CONFIDENCE
 from workloads.serve.tensors import Array
 
 MOST_PER_DAY = 200

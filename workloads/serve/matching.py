@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.serve.results import overlap
+from workloads.serve.results_rows import overlap
 from workloads.serve.tensors import Array
 
 ENOUGH = 0.5

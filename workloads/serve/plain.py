@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from concurrent.futures import Executor
 from functools import partial
@@ -19,6 +18,7 @@ from workloads.serve.fallback import answered_instead
 from workloads.serve.keeping import Keeper, Offered
 from workloads.serve.limits import SOON, Intake, Limits
 from workloads.serve.protocol import FILE_HEADER, REQUEST_HEADER
+from workloads.serve.query import Query, query_of
 from workloads.serve.repository import Repository
 from workloads.serve.served import Served
 from workloads.serve.tensors import Array
@@ -43,16 +43,17 @@ class Predictions:
         self._decoding = 0
 
     async def predict(self, request: web.Request) -> web.Response:
-        """Answer with decoded results; ``?conf=0.25`` is the least confidence of a detection."""
+        """Answer with decoded results; ``query.query_of`` says what may be asked for."""
         with self._metrics.request() as tally:
             name = request.match_info["name"]
-            confidence = _confidence(request.query.get("conf"))
+            query_of(request.query)  # what can never be answered is refused before anything is read
             named = self._watching.name(request.headers.get(REQUEST_HEADER))
             async with self._intake.body(request) as body:
                 served = await self._repository.answering(name)
                 tally.series = served.observer.series
+                query = query_of(request.query, served.artifact.task)
                 picture = images.picture_in(body, request.headers.get("Content-Type", ""))
-                answered = partial(self._answered, picture=picture, confidence=confidence)
+                answered = partial(self._answered, picture=picture, query=query)
                 try:
                     size, tensor, told, found = await answered(served)
                 except (EngineFailure, Refusal) as error:
@@ -74,14 +75,14 @@ class Predictions:
             return json_answer(answer, headers=headers)
 
     async def _answered(
-        self, served: Served, *, picture: bytes, confidence: float
+        self, served: Served, *, picture: bytes, query: Query
     ) -> tuple[tuple[int, int], Array, list[dict[str, Any]], results.Findings]:
         """Give the picture's (height, width), the model's input, what the client is told, and what was found."""
         with served.lease():
             size, tensor = await self._prepare(served, picture)
             inputs = {served.engine.inputs[0].name: tensor}
             outputs = await served.batcher.submit(inputs, served.engine.check(inputs, None))
-        read = partial(results.read, served.artifact, outputs, size, confidence)
+        read = partial(results.read, served.artifact, outputs, size, query)
         told, found = await asyncio.get_running_loop().run_in_executor(self._executor, read)
         return size, tensor, told, found
 
@@ -98,15 +99,3 @@ class Predictions:
         finally:
             self._decoding -= 1
             served.observer.series.stages["decode"].add(time.perf_counter() - started)
-
-
-def _confidence(text: str | None) -> float:
-    if text is None:
-        return results.CONFIDENCE
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise Refusal(400, f"conf={text[:20]!r} is not a number from 0 to 1")
-    return value

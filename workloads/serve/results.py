@@ -1,4 +1,4 @@
-"""What a model's raw outputs mean, for each task."""
+"""What a model's raw outputs mean, for each task: told to clients, counted, and compared with recorded answers."""
 
 from __future__ import annotations
 
@@ -10,134 +10,159 @@ import numpy as np
 from specs.modelspec import Task
 from specs.records import ArtifactRecord
 from workloads.serve.answers import Refusal
+from workloads.serve.fitting import Fit
+from workloads.serve.query import MOST, Query
+from workloads.serve.results_layout import Layout, found_in, layout_of, points_of, prototypes_in
+from workloads.serve.results_masks import Prototypes, check_size
+from workloads.serve.results_rotated import corners
+from workloads.serve.results_rows import chosen
 from workloads.serve.tensors import Array
 
 TOP = 5
-CONFIDENCE = 0.25
-"""The least of a detection, where nobody asks for another one; what is counted never depends on what is asked for."""
-OVERLAP = 0.7
-"""Of two boxes of a class that overlap more (intersection over union), the less confident one is dropped."""
-MOST = 300
-"""Detections in one picture."""
 Findings = list[Array]
 """What was found in some pictures: arrays of shape (n, C), scores of all classes, or (n, R, 6), x1, y1, x2, y2 in input
-pixels, confidence and class of each detection, also of those below any threshold. Empty where nobody can read it."""
+pixels, confidence and class of each detection, also of those below any threshold; (n, R, 7) of rotated boxes: centre x,
+centre y, width, height, confidence, class, angle. Empty where nobody can read it."""
+Told = list[dict[str, Any]]
+"""What a client gets: plain values, best first."""
 _SURE = 0.05
 """Detections below this confidence are noise: their order and number may differ between machines."""
+_USUAL = Query()
 
 
 def decode_results(
-    artifact: ArtifactRecord, outputs: Mapping[str, Array], size: tuple[int, int], confidence: float
-) -> list[dict[str, Any]]:
-    """Give what is in a picture of ``size`` (height, width): plain values, best first.
+    artifact: ArtifactRecord, outputs: Mapping[str, Array], size: tuple[int, int], query: Query = _USUAL
+) -> Told:
+    """Give what is in a picture of ``size`` (height, width), in its own pixels.
 
-    classify gives the five likeliest classes; detect gives boxes (x1, y1, x2, y2 in the picture's pixels) of at
-    least ``confidence``. Raises Refusal 501 for tasks and output shapes that this server cannot decode.
+    classify gives the five likeliest classes, all other tasks boxes, and with them masks, key points or angles. Raises
+    Refusal 501 for outputs that this server cannot decode, 413 for masks that would take too long.
     """
-    output = next(iter(outputs.values()))[0]
     if artifact.task == "classify":
-        return _classes(output, artifact.names)
-    if artifact.task == "detect" and output.ndim == 2 and output.shape[1] == 6:
-        return _boxes(output, artifact, size, confidence)
-    if artifact.task == "detect" and output.ndim == 2 and output.shape[0] == 4 + len(artifact.names):
-        return _boxes(suppress(output, confidence), artifact, size, confidence)
-    shape = "x".join(map(str, output.shape))
-    msg = (
-        f"decoding {artifact.task} outputs of shape {shape} is not supported yet; "
-        "use /v2/models/NAME/infer for the raw outputs"
-    )
-    raise Refusal(501, msg)
+        return _classes(found_in(outputs)[0], artifact.names)
+    layout = layout_of(artifact, outputs)
+    if layout is None:
+        shapes = " and ".join("x".join(map(str, output.shape)) for output in outputs.values())
+        msg = (
+            f"outputs of shape {shapes} cannot be decoded for {artifact.task} with {len(artifact.names)} classes; "
+            "use /v2/models/NAME/infer for the raw outputs"
+        )
+        raise Refusal(501, msg)
+    return _objects(chosen(found_in(outputs)[0], layout, query), artifact, outputs, size, query)
 
 
 def findings(artifact: ArtifactRecord, outputs: Mapping[str, Array], pictures: int) -> Findings:
-    """Give what was found in each of ``pictures``, as far as it can be told from the shape of the outputs.
-
-    Of other tasks than classify and detect the first four values of a detection are whatever the model says.
-    """
-    output = next(iter(outputs.values()))
+    """Give what was found in each of ``pictures``, as far as it can be told from the shape of the outputs."""
+    output = found_in(outputs)
     if output.shape[:1] != (pictures,) or output.dtype.kind != "f" or not output.size:
         return []
     if artifact.task == "classify":
         return [output] if output.ndim == 2 else []
-    if _has_rows(artifact.task, output.shape):
-        return [output[:, :MOST, :6]]
-    if artifact.task == "detect" and output.ndim == 3 and output.shape[1] == 4 + len(artifact.names):
-        return [suppress(picture, CONFIDENCE)[None] for picture in output]
-    return []
+    layout = layout_of(artifact, outputs)
+    if layout is None:
+        return []
+    if layout.finished:
+        return [output[:, :MOST, : layout.told]]
+    return [chosen(picture, layout, _USUAL)[None, :, : layout.told] for picture in output]
 
 
 def read(
-    artifact: ArtifactRecord, outputs: Mapping[str, Array], size: tuple[int, int], confidence: float
-) -> tuple[list[dict[str, Any]], Findings]:
+    artifact: ArtifactRecord, outputs: Mapping[str, Array], size: tuple[int, int], query: Query = _USUAL
+) -> tuple[Told, Findings]:
     """Give what ``decode_results`` and what ``findings`` give, of one picture; by one look where that is enough."""
-    found = findings(artifact, outputs, 1)
-    enough = found and confidence >= CONFIDENCE
-    return decode_results(artifact, {"found": found[0]} if enough else outputs, size, confidence), found
+    layout = layout_of(artifact, outputs)
+    if layout is None or layout.finished or not query.counted:
+        return decode_results(artifact, outputs, size, query), findings(artifact, outputs, 1)
+    rows = chosen(found_in(outputs)[0], layout, _USUAL)
+    told = chosen(rows, Layout(finished=True, classes=layout.classes, extra=layout.extra), query)
+    return _objects(told, artifact, outputs, size, query), [rows[None, :, : layout.told]]
+
+
+def recalled(artifact: ArtifactRecord, found: Array, size: tuple[int, int]) -> Told:
+    """Give what was told of a picture with the least confidence that is counted, from what was found there.
+
+    ``found`` is (C,), (R, 6) or (R, 7), as in ``Findings``. Masks and key points are gone.
+    """
+    if artifact.task == "classify":
+        return _classes(found, artifact.names)
+    layout = Layout(finished=True, classes=len(artifact.names), extra=0, rotated=artifact.task == "obb")
+    rows, fit = chosen(found, layout, _USUAL), Fit.of(artifact.image_size, size)
+    return _rotated(rows, artifact, fit) if layout.rotated else _upright(rows, artifact, fit)
 
 
 def _named(index: int, names: Sequence[str]) -> dict[str, Any]:
     return {"class": index, "name": names[index] if 0 <= index < len(names) else str(index)}
 
 
-def _classes(scores: Array, names: Sequence[str]) -> list[dict[str, Any]]:
+def _classes(scores: Array, names: Sequence[str]) -> Told:
     best = np.argsort(-scores, kind="stable")[:TOP]
     return [_named(int(index), names) | {"confidence": float(scores[index])} for index in best]
 
 
-def _boxes(rows: Array, artifact: ArtifactRecord, size: tuple[int, int], confidence: float) -> list[dict[str, Any]]:
-    """Decode rows of x1, y1, x2, y2 in input pixels, confidence, class."""
-    kept = rows[rows[:, 4] >= confidence]
-    kept = kept[np.argsort(-kept[:, 4], kind="stable")][:MOST]
-    boxes = unletterbox(kept[:, :4], artifact.image_size, size)
+def _objects(
+    rows: Array, artifact: ArtifactRecord, outputs: Mapping[str, Array], size: tuple[int, int], query: Query
+) -> Told:
+    fit = Fit.of(artifact.image_size, size)
+    if artifact.task == "obb":
+        return _rotated(rows, artifact, fit)
+    told = _upright(rows, artifact, fit)
+    prototypes = prototypes_in(outputs)
+    if artifact.task == "pose":
+        return [each | {"keypoints": points} for each, points in zip(told, _posed(rows, artifact, fit), strict=True)]
+    if artifact.task == "segment" and prototypes is not None and query.masks != "none":
+        draw = _runs if query.masks == "rle" else _polygons
+        masks = draw(rows, Prototypes(prototypes[0], fit), fit)
+        # As Ultralytics has it: an object of which no pixel is left is none.
+        return [each | mask for each, mask in zip(told, masks, strict=True) if mask]
+    return told
+
+
+def _upright(rows: Array, artifact: ArtifactRecord, fit: Fit) -> Told:
     return [
         _named(int(row[5]), artifact.names)
-        | {"confidence": float(row[4]), "box": dict(zip(("x1", "y1", "x2", "y2"), map(float, box), strict=True))}
-        for row, box in zip(kept, boxes, strict=True)
+        | {"confidence": float(row[4]), "box": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))}
+        for row, box in zip(rows, fit.boxes(rows[:, :4]).tolist(), strict=True)
     ]
 
 
-def suppress(output: Array, confidence: float) -> Array:
-    """Give the detections, as rows like those of end-to-end models, of a model that leaves this to its user.
-
-    ``output`` is (4 + classes, anchors): centre x, centre y, width, height in input pixels, then a score for each
-    class. Each anchor stands for its best class; overlapping boxes of the same class are one object.
-    """
-    scores = output[4:].max(axis=0)
-    sure = np.flatnonzero(scores >= confidence)
-    order = sure[np.argsort(-scores[sure], kind="stable")]
-    scores, kinds = scores[order], output[4:, order].argmax(axis=0)
-    centre, half = output[:2, order].T, output[2:4, order].T / 2
-    boxes = np.concatenate([centre - half, centre + half], axis=1)
-    kept: list[int] = []
-    left = np.arange(len(order))
-    while left.size and len(kept) < MOST:
-        best, left = int(left[0]), left[1:]
-        kept.append(best)
-        left = left[(kinds[left] != kinds[best]) | (overlap(boxes[best], boxes[left]) <= OVERLAP)]
-    return np.concatenate([boxes[kept], scores[kept, None], kinds[kept, None]], axis=1)
+def _rotated(rows: Array, artifact: ArtifactRecord, fit: Fit) -> Told:
+    boxes = np.concatenate([fit.centres(rows[:, :2]), fit.lengths(rows[:, 2:4]), rows[:, -1:]], axis=1)
+    names = [f"{axis}{corner}" for corner in range(1, 5) for axis in "xy"]
+    return [
+        _named(int(row[5]), artifact.names) | {
+            "confidence": float(row[4]), "box": dict(zip(names, places, strict=True)),
+            "rotated": dict(zip(("x", "y", "width", "height", "angle"), box, strict=True)),
+        }
+        for row, box, places in zip(rows, boxes.tolist(), corners(boxes).reshape(-1, 8).tolist(), strict=True)
+    ]  # fmt: skip
 
 
-def overlap(box: Array, others: Array) -> Array:
-    """Give intersection over union of one box with each of the others (n, 4)."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = np.clip(sides, 0, None).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
-    result: Array = shared / np.maximum((box[2:] - box[:2]).prod() + areas - shared, 1e-9)
-    return result
+def _posed(rows: Array, artifact: ArtifactRecord, fit: Fit) -> Told:
+    """Give the key points of each row: places in the picture, and how visible each is where the model tells."""
+    number, width = points_of(artifact, rows.shape[1] - 6)
+    points = rows[:, 6 : 6 + number * width].reshape(-1, number, width)
+    places = fit.points(points[:, :, :2])
+    told = [{"x": xs, "y": ys} for xs, ys in zip(places[:, :, 0].tolist(), places[:, :, 1].tolist(), strict=True)]
+    if width < 3:
+        return told
+    return [each | {"visible": seen} for each, seen in zip(told, points[:, :, 2].tolist(), strict=True)]
 
 
-def unletterbox(boxes: Array, image_size: tuple[int, int], size: tuple[int, int]) -> Array:
-    """Map boxes (n, 4; x1 y1 x2 y2) from the padded input of ``image_size`` to a picture of ``size``, clipped to it.
+def _polygons(rows: Array, prototypes: Prototypes, fit: Fit) -> Told:
+    check_size(rows[:, :4].clip(0, max(fit.image)))
+    sums = prototypes.sums(rows[:, 6:])
+    outlines = [prototypes.polygon(each, box).round(2) for each, box in zip(sums, rows[:, :4], strict=True)]
+    return [
+        {"segments": {"x": outline[:, 0].tolist(), "y": outline[:, 1].tolist()}} if len(outline) else {}
+        for outline in outlines
+    ]
 
-    Sizes are (height, width). The inverse of scaling to fit and padding both sides alike, as preprocessing does.
-    """
-    gain = min(image_size[0] / size[0], image_size[1] / size[1])
-    inner = [max(round(side * gain), 1) for side in size]
-    top, left = (round((full - part) / 2 - 0.1) for full, part in zip(image_size, inner, strict=True))
-    # Each axis by its own scale, since its length was rounded to whole pixels.
-    down, across = (part / side for part, side in zip(inner, size, strict=True))
-    moved = (boxes.astype(np.float64) - [left, top, left, top]) / [across, down, across, down]
-    return np.clip(moved, 0, [size[1], size[0], size[1], size[0]])
+
+def _runs(rows: Array, prototypes: Prototypes, fit: Fit) -> Told:
+    boxes = fit.boxes(rows[:, :4])
+    check_size(boxes)
+    counts = [prototypes.runs(each, box) for each, box in zip(prototypes.sums(rows[:, 6:]), boxes, strict=True)]
+    return [{"mask": {"size": list(fit.picture), "counts": each}} if each else {} for each in counts]
 
 
 def agree(task: Task, expected: Array, given: Array, tolerance: float) -> bool:

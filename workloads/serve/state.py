@@ -183,9 +183,10 @@ class State:
         except OSError as error:
             raise Transient("StateUnavailable", f"cannot remove {path}: {error}") from error
 
-    def announce(self, url: str) -> None:
-        """Write ``address.json``: where this process answers."""
-        self._write(self._root / "address.json", json.dumps({"url": url, "pid": os.getpid()}).encode())
+    def announce(self, url: str, spoken: str = "") -> None:
+        """Write ``address.json``: where this process answers, and as host and port where it speaks gRPC, if it does."""
+        address = {"url": url, "pid": os.getpid()} | ({"grpc": spoken} if spoken else {})
+        self._write(self._root / "address.json", json.dumps(address).encode())
 
     def retract(self) -> None:
         """Remove ``address.json``."""

@@ -20,7 +20,7 @@ from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Intake
 from workloads.serve.matching import match
 from workloads.serve.recent import Answered, Recent
-from workloads.serve.results import CONFIDENCE, decode_results
+from workloads.serve.results import recalled
 
 MOST = 10_000
 """Truths in one request."""
@@ -187,7 +187,7 @@ def _fits(truth: _Truth, task: str) -> None:
     """Refusal 400 where the truth is about something else than the answer."""
     if task == "classify" and truth.label is None:
         raise Refusal(400, "the model tells the class of a picture: give its label, not boxes")
-    if task == "detect" and truth.boxes is None:
+    if task != "classify" and truth.boxes is None:
         raise Refusal(400, "the model finds objects: give boxes, all that are in the picture, not a label")
 
 
@@ -197,7 +197,7 @@ def _predictions(answered: Answered, picture: int | None) -> list[dict[str, Any]
     if (picture or 0) >= answered.pictures:
         raise Refusal(400, f"the request had {answered.pictures} pictures, counted from 0; there is no {picture}")
     found = [row for array in answered.found for row in array][picture or 0]
-    return decode_results(answered.artifact, {"found": found[None]}, answered.size, CONFIDENCE)
+    return recalled(answered.artifact, found, answered.size)
 
 
 def _of_class(label: str, predictions: Sequence[dict[str, Any]]) -> Verdict:

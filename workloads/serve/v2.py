@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from specs.errors import Stalled, Transient
 from workloads.serve import protocol
 from workloads.serve.answers import Refusal, json_answer
 from workloads.serve.batching import Outputs
@@ -17,15 +14,14 @@ from workloads.serve.engine import EngineFailure
 from workloads.serve.exposition import Metrics, Tally
 from workloads.serve.fallback import answered_instead, refused
 from workloads.serve.limits import Intake
+from workloads.serve.orders import Orders, described
 from workloads.serve.recent import is_name
 from workloads.serve.repository import Repository
 from workloads.serve.results import findings
 from workloads.serve.served import Served
-from workloads.serve.state import Asked, ModelName
+from workloads.serve.state import Asked
 from workloads.serve.watching import Watching
 
-_MISSING = {"ArtifactMissing": 404}
-_NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 Request = TypeVar("Request", bound=BaseModel)
 
 
@@ -43,16 +39,14 @@ class Protocol:
     """Handlers of ``/v2``."""
 
     def __init__(
-        self, repository: Repository, intake: Intake, metrics: Metrics, watching: Watching, version: str,
-        *, fixed: bool = False,
-    ) -> None:  # fmt: skip
-        """With ``fixed``, what serves was decided when the server was started, and no client can change it."""
+        self, repository: Repository, intake: Intake, metrics: Metrics, watching: Watching, orders: Orders, version: str
+    ) -> None:
         self._repository = repository
         self._intake = intake
         self._metrics = metrics
         self._watching = watching
         self._version = version
-        self._fixed = fixed
+        self._orders = orders
         self.unready = "the server is starting"
         """Why no requests should come here: not everything serves yet, or it is about to stop. Empty where they may."""
 
@@ -95,18 +89,8 @@ class Protocol:
 
     async def metadata(self, request: web.Request) -> web.Response:
         """Describe a model: what it takes and gives, and which release it is."""
-        served = self._find(request)
-        target, artifact = served.target, served.artifact
-        parameters: dict[str, Any] = {**target.model_dump(), "task": artifact.task, "names": artifact.names}
-        parameters["runtime"] = served.engine.runtime
-        return json_answer({
-            "name": request.match_info["name"],
-            "versions": self._repository.versions(request.match_info["name"]),
-            "platform": served.engine.platform,
-            "inputs": [part.describe() for part in served.engine.inputs],
-            "outputs": [part.describe() for part in served.engine.outputs],
-            "parameters": parameters,
-        })  # fmt: skip
+        name = request.match_info["name"]
+        return json_answer(described(name, self._find(request), self._repository.versions(name)))
 
     async def infer(self, request: web.Request) -> web.Response:
         """Answer with the model's raw outputs."""
@@ -150,45 +134,22 @@ class Protocol:
         """List the models that were asked for, ready or not."""
         async with self._intake.body(request) as body:
             only_ready = _parsed(_IndexRequest, body or b"{}").ready
-        entries: list[dict[str, Any]] = []
-        for name, slot in self._repository.slots().items():
-            if slot.served is not None:
-                versions = [slot.served, *([slot.canary.served] if slot.canary is not None else ())]
-                entries += [
-                    {"name": name, "version": str(served.target.version), "state": "READY", "reason": ""}
-                    | ({"parked": True} if served.parked else {})
-                    for served in versions
-                ]
-            elif not only_ready:
-                entries.append({"name": name, "state": "UNAVAILABLE", "reason": slot.failure or "loading"})
-        return json_answer(entries)
+        return json_answer(self._orders.index(only_ready=only_ready))
 
     async def load(self, request: web.Request) -> web.Response:
         """Serve another file; answers when it is ready, or says why the old one goes on."""
-        self._check_open()
-        name = _model_name(request)
+        name = self._orders.check(request.match_info["name"])
         async with self._intake.body(request) as body:
             asked = _parsed(_LoadRequest, body).parameters
-        with _refused():
-            await self._repository.load(name, asked)
+        await self._orders.load(name, asked)
         return json_answer({"name": name, "version": str(asked.version), "file": asked.file, "ready": True})
 
     async def unload(self, request: web.Request) -> web.Response:
         """Stop serving a model; also where it does not serve."""
-        self._check_open()
-        name = _model_name(request)
+        name = self._orders.check(request.match_info["name"])
         async with self._intake.body(request):
-            with _refused():
-                await self._repository.unload(name)
+            await self._orders.unload(name)
         return json_answer({"name": name, "ready": False})
-
-    def _check_open(self) -> None:
-        if self._fixed:
-            msg = (
-                "this server was told at its start what to serve, by its Deployment, and takes no other orders; "
-                "change spec.release by pull request"
-            )
-            raise Refusal(403, msg, reason="Fixed")
 
     async def _answering(self, request: web.Request) -> Served:
         """Give who answers a request."""
@@ -196,25 +157,6 @@ class Protocol:
 
     def _find(self, request: web.Request) -> Served:
         return self._repository.get(request.match_info["name"], request.match_info.get("version"))
-
-
-@contextmanager
-def _refused() -> Iterator[None]:
-    """Turn trouble with a load into a refusal: 4xx where trying again is no use, 503 where it may be."""
-    try:
-        yield
-    except Stalled as error:
-        raise Refusal(_MISSING.get(error.reason, 422), error.message, reason=error.reason) from error
-    except Transient as error:
-        raise Refusal(503, error.message, reason=error.reason, headers={"Retry-After": "5"}) from error
-
-
-def _model_name(request: web.Request) -> str:
-    try:
-        return _NAME.validate_python(request.match_info["name"])
-    except ValidationError as error:
-        msg = "a model's name has lower-case letters, digits and hyphens, at most 63; before it a namespace and a dot"
-        raise Refusal(400, msg, reason="LoadFailed") from error
 
 
 def _parsed(kind: type[Request], body: bytes) -> Request:

@@ -41,7 +41,7 @@ class Watching:
         artifact = served.artifact
         if not self.counted(name, served, rows=rows, found=found, size=size) or not found:
             return
-        if artifact.task in ("classify", "detect"):
+        if artifact.task != "obb":
             answer = Answered(served.target.version, artifact, found, len(rows), size or artifact.image_size)
             self.recent.remember(name, request, answer)
 
