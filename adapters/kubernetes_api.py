@@ -61,6 +61,8 @@ LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 TRAIN_JOB = Kind("trainer.kubeflow.org/v1alpha1", "TrainJob", "trainjobs")
 WORKLOAD = Kind("kueue.x-k8s.io/v1beta2", "Workload", "workloads")
 WORKLOAD_BEFORE = Kind("kueue.x-k8s.io/v1beta1", "Workload", "workloads")
+INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
+"""KServe's; a cluster without KServe does not know it."""
 
 
 class Taken(Stalled):
@@ -117,6 +119,17 @@ class KubernetesApi:
         made = kube_client.ApiClient(configuration)
         return cls(made, counted or (lambda verb, resource, code: None))
 
+    def serves(self, kind: Kind) -> bool:
+        """Whether the cluster knows a kind at all, in this version of its API."""
+        request = _Request("GET", kind, kind.path("").removesuffix(f"/{kind.plural}"))
+        status, text = self._send(request)
+        self._counted("get", "apis", status)
+        if status == 404:
+            return False
+        if not 200 <= status < 300:
+            raise _trouble(status, text, f"{request.verb} {request.path}")
+        return any(resource.get("name") == kind.plural for resource in _words(text).get("resources") or ())
+
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """Give an object, or None where there is none."""
         return self._ask(_Request("GET", kind, kind.path(namespace, name)), ignore=_MISSING)
@@ -166,15 +179,11 @@ class KubernetesApi:
                 raise
 
     def offers(self, kind: Kind) -> bool:
-        """Whether the cluster has this kind at all; what it has not is asked for again after a minute."""
+        """Whether the cluster has this kind; asked once, and where it has not, again after a minute."""
         known = self._offered.get(kind)
         if known is not None and (known[0] or time.monotonic() < known[1] + _ASK_AGAIN):
             return known[0]
-        path = f"/apis/{kind.api_version}"
-        status, text = self._send(_Request("GET", kind, path))
-        if not 200 <= status < 300 and status != 404:
-            raise _trouble(status, text, f"GET {path}")
-        found = status != 404 and any(one.get("name") == kind.plural for one in _words(text).get("resources") or ())
+        found = self.serves(kind)
         self._offered[kind] = (found, time.monotonic())
         return found
 

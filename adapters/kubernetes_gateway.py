@@ -10,9 +10,10 @@ from typing import Any
 
 from adapters.kubernetes_api import SERVICE, Kind, Object
 from adapters.kubernetes_pods import Owner, child_metadata
-from adapters.kubernetes_serving import BESIDE, PORT, SERVE, beside_name, pod_labels, service_name
+from adapters.kubernetes_serving import BESIDE, PORT, SERVE, beside_name, companion, pod_labels, service_name
 from adapters.logs import plain
 from specs.names import serving_name
+from specs.placement import Shape
 from specs.serving import Gateway
 from specs.serving_facts import Share
 
@@ -43,19 +44,17 @@ def http_route(owner: Owner, gateway: Gateway, share: Share | None) -> Object:
     return {"metadata": child_metadata(owner, name, SERVE), "spec": spec}
 
 
-def beside_service(owner: Owner) -> Object:
-    """Give the Service of the version beside what serves."""
-    ports = [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": PORT}]
+def beside_companion(
+    kind: Kind, owner: Owner, shape: Shape, *, network_policies: bool, grpc_port: int
+) -> Object | None:
+    """Give what the version beside what serves needs of a kind: as what serves, but about its own pods."""
+    made = companion(kind, owner, shape, network_policies=network_policies, grpc_port=grpc_port)
+    if made is None:
+        return None
+    labels = pod_labels(owner.key.name, BESIDE)
+    own = {"selector": labels} if kind is SERVICE else {"podSelector": {"matchLabels": labels}}
     metadata = child_metadata(owner, beside_name(owner.key.name), BESIDE)
-    return {"metadata": metadata, "spec": {"selector": pod_labels(owner.key.name, BESIDE), "ports": ports}}
-
-
-def beside_policy(owner: Owner) -> Object:
-    """Give the NetworkPolicy of its pods: they answer on their one port, as those of what serves do."""
-    ingress = [{"ports": [{"port": PORT, "protocol": "TCP"}]}]
-    pods = {"matchLabels": pod_labels(owner.key.name, BESIDE)}
-    spec = {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": ingress}
-    return {"metadata": child_metadata(owner, beside_name(owner.key.name), BESIDE), "spec": spec}
+    return {"metadata": metadata, "spec": made["spec"] | own}
 
 
 def trouble_of(route: Object | None) -> str:

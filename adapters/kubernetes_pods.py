@@ -28,7 +28,9 @@ US = "trunkline"
 
 USER = 65532
 """User and group of all our processes: "nonroot" of the distroless images; it needs no entry in /etc/passwd."""
-_OWN_FOLDERS = {"tmp": "/tmp", "state": "/var/lib/trunkline"}  # noqa: S108  the pod's own
+STATE_FOLDER = "/var/lib/trunkline"
+"""Folder of a pod's own that outlives its containers."""
+_OWN_FOLDERS = {"tmp": "/tmp", "state": STATE_FOLDER}  # noqa: S108  the pod's own
 _CACHE = "/var/cache/trunkline"
 _CACHE_VARIABLE = "TRUNKLINE_CACHE"
 _SECRETS = "/etc/trunkline"

@@ -37,6 +37,8 @@ GATEWAY = "trunkline.dev/gateway"
 PORT = 8000
 GRPC_PORT = 8001
 """Where the settings ask for it."""
+BACKEND = "trunkline.dev/backend"
+"""Label of what other backends than a plain Deployment of our server need; that one has none."""
 VERSION = "trunkline.dev/version"
 FILE = "trunkline.dev/file"
 SHAPE = "trunkline.dev/shape"
@@ -77,7 +79,7 @@ class Failure:
 
 def service_name(model: str) -> str:
     """Name the Deployment and all that goes with it: ``serve-<model>``, at most 63 characters."""
-    return _named(f"serve-{model}", model)
+    return cut_name("serve", model)
 
 
 def beside_name(model: str) -> str:
@@ -85,11 +87,15 @@ def beside_name(model: str) -> str:
 
     ``serve-<model>-canary`` would be that of a model named so.
     """
-    return _named(f"canary-{model}", model)
+    return cut_name("canary", model)
 
 
-def _named(name: str, model: str) -> str:
-    return name if len(name) <= 63 else f"{name[:54].rstrip('-')}-{hex_of(digest_bytes(model.encode()))[:8]}"
+def cut_name(what: str, model: str, longest: int = 63) -> str:
+    """Name something of a model: ``<what>-<model>``; one that is too long ends with a digest of the model's name."""
+    name = f"{what}-{model}"
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest - 9].rstrip('-')}-{hex_of(digest_bytes(model.encode()))[:8]}"
 
 
 def style_digest(style: PodStyle) -> str:
@@ -120,15 +126,16 @@ def companion(kind: Kind, owner: Owner, shape: Shape, *, network_policies: bool,
     if kind is DISRUPTION_BUDGET and (shape.autoscaling is not None or shape.replicas > 1):
         return _child(owner, {"maxUnavailable": 1, "selector": {"matchLabels": selector}})
     if kind is AUTOSCALER and shape.autoscaling is not None:
-        return _child(owner, _autoscaler(owner, shape))
+        return _child(owner, autoscaler(service_name(owner.key.name), shape))
     return None
 
 
-def _autoscaler(owner: Owner, shape: Shape) -> Object:
+def autoscaler(name: str, shape: Shape) -> Object:
+    """Give what an autoscaler of the Deployment of that name is to do, by a shape that asks for one."""
     assert shape.autoscaling is not None  # noqa: S101 - for type checkers
     asked = shape.autoscaling
     goal = {"type": "Utilization", "averageUtilization": asked.target_cpu_utilization_percentage}
-    deployment = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.name, "name": service_name(owner.key.name)}
+    deployment = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.name, "name": name}
     return {
         "scaleTargetRef": deployment, "minReplicas": asked.min_replicas, "maxReplicas": asked.max_replicas,
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": goal}}],
@@ -158,11 +165,11 @@ def deployment(
     selector = pod_labels(owner.key.name)
     spec: Object = {
         "selector": {"matchLabels": selector},
-        "template": _template(owner, style, target, identity | kubernetes_canary.identity(canary), canary),
+        "template": server_template(owner, style, target, identity | kubernetes_canary.identity(canary), canary),
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "minReadySeconds": 2, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 2,
     }  # fmt: skip
-    replicas = _replicas(shape, live)
+    replicas = replicas_of(shape, live)
     spec |= {} if replicas is None else {"replicas": replicas}
     return _child(owner, spec, identity | noted)
 
@@ -183,7 +190,7 @@ def beside_deployment(owner: Owner, style: PodStyle, target: ServingTarget, live
     return {**made, "metadata": child_metadata(owner, beside_name(owner.key.name), BESIDE, annotations=notes)}
 
 
-def _replicas(shape: Shape, live: Object | None) -> int | None:
+def replicas_of(shape: Shape, live: Object | None) -> int | None:
     """Say how many replicas to apply, None where that is the autoscaler's to say.
 
     To stop applying a number that is ours alone would remove it, which means 1: so it stays until somebody else has
@@ -217,17 +224,18 @@ def share_map(owner: Owner, version: int, share: Share) -> Object:
     return {"metadata": child_metadata(owner, name, SERVE), **kubernetes_canary.share_data(version, share)}
 
 
-def _template(
+def server_template(
     owner: Owner, style: PodStyle, target: ServingTarget, identity: Mapping[str, str],
     canary: ServingTarget | None = None,
 ) -> Object:  # fmt: skip
+    """Give the template of pods in which our server serves a target; ``identity`` are its annotations."""
     told: Object = {"name": target.name, **kubernetes_canary.told(target)}
     told |= {"canary": kubernetes_canary.told(canary)} if canary is not None else {}
     # No version stands by in a pod, so how long one would restarts none; nor does what is not asked for.
     options = target.options.model_copy(update={"standby": 0.0})
     told |= {"options": options.plain()} if options.digest != DEFAULT_OPTIONS else {}
     arguments = ["--state", "/var/lib/trunkline", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - its pod's
-    arguments += ["--drain-delay", str(_DRAIN_DELAY), *_threads(target.shape.placement)]
+    arguments += ["--drain-delay", str(_DRAIN_DELAY), *threads(target.shape.placement)]
     arguments += ["--grpc-port", str(style.grpc_port)] if style.grpc_port else []
     template = pod_template(
         style, target.shape.placement, component=SERVE,
@@ -252,7 +260,7 @@ def _kept(store: Object) -> Object:
     return {"name": store["name"], "mountPath": f"{store['mountPath']}/kept", "subPath": "kept"}
 
 
-def _threads(placement: Placement) -> list[str]:
+def threads(placement: Placement) -> list[str]:
     """Let an inference use as many threads as the container gets cores: by itself it would count the node's."""
     match = _CORES.fullmatch(str(placement.limits.get("cpu", "")))
     if match is None:

@@ -8,8 +8,9 @@ All else that is in the way (no room, no image, a quota) is told in words and wa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from adapters import kubernetes_canary
 from adapters.kubernetes_api import Object
@@ -124,7 +125,7 @@ def failure(rollout: Rollout, pods: Sequence[Object]) -> Failure | None:
     for pod in mine:
         for end in _ends(pod):
             if end.get("exitCode") == HOPELESS_EXIT and (rollout.canary is None or _blames(end, file)):
-                return Failure(file, _said(end) or "the server says that this file can never be served")
+                return Failure(file, said(end) or "the server says that this file can never be served")
     for pod in () if rollout.proven else mine:
         for container in _containers(pod):
             deaths = int(container.get("restartCount") or 0)
@@ -166,16 +167,16 @@ def _hindrance_of(pod: Object) -> str:
 def _death(end: Object) -> str:
     if end.get("reason") == "OOMKilled":
         return "it needs more memory than spec.serving.resources.limits allows (OOMKilled)"
-    words = _said(end)
+    words = said(end)
     return f"exit code {end.get('exitCode')}" + (f", {words}" if words else "")
 
 
-def _said(end: Object) -> str:
+def said(end: Mapping[str, Any]) -> str:
     """Give a dead server's own words: its line for us, or else its last ones."""
     return plain(_line(end)[:_WORDS] or str(end.get("message") or ""), limit=_WORDS)
 
 
-def _line(end: Object) -> str:
+def _line(end: Mapping[str, Any]) -> str:
     """Give its line for us, empty where there is none."""
     text = str(end.get("message") or "")
     ours = [line.removeprefix(_SIGN) for line in text.splitlines() if line.startswith(_SIGN)]
@@ -207,7 +208,8 @@ def _ends_of(container: Object) -> Iterator[Object]:
 
 
 def _containers(pod: Object) -> Sequence[Object]:
-    return (pod.get("status") or {}).get("containerStatuses") or ()
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
 def _by_name(pods: Sequence[Object]) -> Sequence[Object]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from adapters.kubernetes_api import DEPLOYMENT, NETWORK_POLICY, POD, SERVICE, KubernetesApi, NoSuchKind, Object
 from adapters.kubernetes_canary import standing_of
-from adapters.kubernetes_gateway import HTTP_ROUTE, MISSING, beside_policy, beside_service, http_route, trouble_of
+from adapters.kubernetes_gateway import HTTP_ROUTE, MISSING, beside_companion, http_route, trouble_of
 from adapters.kubernetes_owned import OwnedObjects, is_ours
 from adapters.kubernetes_pods import Owner, PodStyle
 from adapters.kubernetes_serving import (
@@ -97,9 +97,11 @@ class GatewayCanaries:
         """Put a target beside what serves, and give it its share."""
         name = beside_name(owner.key.name)
         live = self._owned.live(DEPLOYMENT, owner, name)
-        policy = beside_policy(owner) if self._network_policies else None
-        self._owned.settle(NETWORK_POLICY, owner, name, BESIDE, policy)
-        self._owned.settle(SERVICE, owner, name, BESIDE, beside_service(owner))
+        for kind in (NETWORK_POLICY, SERVICE):
+            wanted = beside_companion(
+                kind, owner, target.shape, network_policies=self._network_policies, grpc_port=self._style.grpc_port
+            )
+            self._owned.settle(kind, owner, name, BESIDE, wanted)
         self.route(owner, target, target.share)
         manifest = beside_deployment(owner, self._style, target, live, self._clock())
         self._took(self._owned.apply(DEPLOYMENT, manifest, live))

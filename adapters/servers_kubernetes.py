@@ -7,14 +7,15 @@ it is there, a withdrawal is not done.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from adapters.kubernetes_api import CONFIG_MAP, DEPLOYMENT, POD, KubernetesApi, Object
+from adapters.kubernetes_api import CONFIG_MAP, DEPLOYMENT, POD, Kind, KubernetesApi, Object
 from adapters.kubernetes_canary import stable_of
 from adapters.kubernetes_owned import OwnedObjects, is_ours
 from adapters.kubernetes_pods import MODEL, Owner, Owners, PodStyle, selector
 from adapters.kubernetes_serving import (
+    BACKEND,
     BUILD,
     COMPANIONS,
     DEFAULT_OPTIONS,
@@ -127,12 +128,15 @@ class KubernetesServers:
             self._gateways.drop(key) if splits else self._gateways.withdraw(key)
         return self._state(target.name, key, written)
 
-    def withdraw(self, name: str) -> None:
-        """Delete all that serves a model, unless it is somebody else's; no-op where it is gone."""
+    def withdraw(self, name: str, *, but: Collection[Kind] = ()) -> None:
+        """Delete all that serves a model, unless it is somebody else's; no-op where it is gone.
+
+        What is of a kind in ``but`` stays, since another backend goes on using it.
+        """
         key = ModelKey(*model_of_serving_name(name))
         if _is_split(self._api.get(DEPLOYMENT, key.namespace, service_name(key.name))):
             self._gateways.withdraw(key)
-        for kind in (CONFIG_MAP, *reversed(COMPANIONS), DEPLOYMENT):
+        for kind in (CONFIG_MAP, *(kind for kind in reversed(COMPANIONS) if kind not in but), DEPLOYMENT):
             self._owned.remove(kind, key, service_name(key.name), SERVE)
 
     def names(self) -> Sequence[str]:
@@ -147,7 +151,7 @@ class KubernetesServers:
         if rollout.settled and not rollout.asleep:
             release, count = rollout.asked, rollout.available
         else:
-            pods = self._api.list(POD, key.namespace, labels=pod_labels(key.name))
+            pods = self._pods(key)
             answer, count = answering(rollout, pods)
             release = answer or (None, None)
             verdict = failure(rollout, pods) or verdict
@@ -205,7 +209,12 @@ class KubernetesServers:
             return None
         if beside is not None and beside.failure is not None:
             return beside.failure
-        return failure(rollout, self._api.list(POD, key.namespace, labels=pod_labels(key.name)))
+        return failure(rollout, self._pods(key))
+
+    def _pods(self, key: ModelKey) -> Sequence[Object]:
+        """Give the model's pods, but those of other backends."""
+        found = self._api.list(POD, key.namespace, labels=pod_labels(key.name))
+        return [pod for pod in found if BACKEND not in (pod["metadata"].get("labels") or {})]
 
     def _owner(self, key: ModelKey) -> Owner:
         owner = self._owners(key)

@@ -7,7 +7,8 @@ import sys
 
 PARTS = {
     "plan": ["benchmarks.plan"],
-    "server": ["benchmarks.server", "--swap", "20"],
+    "server": ["benchmarks.server"],
+    "swaps": ["benchmarks.server", "--swap", "20"],
     "rollouts": ["benchmarks.rollouts"],
     "server-yolo": ["benchmarks.yolo"],
     "training": ["benchmarks.training"],

@@ -44,7 +44,7 @@ from specs.records import (
     export_key,
     run_key,
 )
-from specs.workorders import export_digest
+from specs.ways import export_digest
 from tests.support.apiserver import OwnServer, free_port
 from tests.support.gitrepo import Hub, git
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_DRAIN = 20.0
+"""Seconds to wait for answers that no longer count."""
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -30,6 +32,10 @@ class Outcome:
     done: int = 0
     failed: int = 0
     waits: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    """In which it happened."""
+    late: int = 0
+    """Answers that came after that, and count for nothing but what the server did for them."""
 
     def told(self, *, ok: bool, due: float) -> None:
         """Take down one answer."""
@@ -96,12 +102,20 @@ def saturate(address: tuple[str, int], request: bytes, connections: int, seconds
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.send(time.perf_counter())
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    under_way = connections
+    # Nothing is left behind that the server would still work on while others are measured.
+    while under_way and time.perf_counter() < end + _DRAIN:
         for key, _ in selector.select(timeout=1):
             status = key.data.receive()
-            if status is not None:
+            if status is None:
+                continue
+            if time.perf_counter() < end:
                 outcome.told(ok=status == 200, due=key.data.due)
                 key.data.send(time.perf_counter())
+            else:
+                under_way -= 1
+                outcome.late += 1
+    outcome.seconds = seconds
     return outcome
 
 
@@ -127,6 +141,7 @@ def paced(address: tuple[str, int], request: bytes, connections: int, seconds: f
                 outcome.told(ok=status == 200, due=key.data.due)
                 idle.appendleft(key.data)
     outcome.failed += total - outcome.done
+    outcome.seconds = time.perf_counter() - started
     return outcome
 
 
@@ -137,18 +152,21 @@ def over_grpc(
     outcome, lock, room = Outcome(), threading.Lock(), threading.Semaphore(connections)
     call = grpc_call(address)
     started = time.perf_counter()
-    total = max(1, int(rate * seconds)) if rate else None
+    end, total = started + seconds, max(1, int(rate * seconds)) if rate else None
 
     def ask(due: float) -> None:
         def ended(future: Any) -> None:
             with lock:
-                outcome.told(ok=future.exception() is None, due=due)
+                if total is not None or time.perf_counter() < end:
+                    outcome.told(ok=future.exception() is None, due=due)
+                else:
+                    outcome.late += 1
             room.release()
 
         call.future(request).add_done_callback(ended)
 
     number = 0
-    while number < total if total is not None else time.perf_counter() < started + seconds:
+    while number < total if total is not None else time.perf_counter() < end:
         room.acquire()
         due = started + number / rate if rate else time.perf_counter()
         time.sleep(max(0.0, due - time.perf_counter()))
@@ -156,6 +174,7 @@ def over_grpc(
         number += 1
     for _ in range(connections):
         room.acquire()
+    outcome.seconds = seconds if rate is None else time.perf_counter() - started
     return outcome
 
 
@@ -196,16 +215,16 @@ def main() -> None:
     """Do it and print what happened."""
     path, host, port, connections, seconds, *rate = sys.argv[1:]
     request, address, pace = Path(path).read_bytes(), (host, int(port)), float(rate[0]) if rate else None
-    started, cpu = time.perf_counter(), time.process_time()
+    cpu = time.process_time()
     if path.endswith(".grpc"):
         outcome = over_grpc(address, request, int(connections), float(seconds), pace)
     elif pace is not None:
         outcome = paced(address, request, int(connections), float(seconds), pace)
     else:
         outcome = saturate(address, request, int(connections), float(seconds))
-    elapsed, used = time.perf_counter() - started, time.process_time() - cpu
+    used = time.process_time() - cpu
     print(json.dumps({
-        "done": outcome.done, "failed": outcome.failed, "rate": outcome.done / elapsed,
+        "done": outcome.done, "late": outcome.late, "failed": outcome.failed, "rate": outcome.done / outcome.seconds,
         "p50": quantile(outcome.waits, 0.5), "p99": quantile(outcome.waits, 0.99),
         "cpu_us": used / max(outcome.done, 1) * 1e6,
     }))  # fmt: skip

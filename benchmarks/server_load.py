@@ -62,7 +62,7 @@ def watching(options: argparse.Namespace, model: bytes) -> float:
                 result = run_client(request, servers[name], options.connections, options.seconds)
                 used = processor_seconds(*servers[name]) - before
                 rates[name].append(result["rate"])
-                costs[name].append(used / result["done"] * 1e6)
+                costs[name].append(used / (result["done"] + result["late"]) * 1e6)
     for name in servers:
         print(f"{name:12}  {max(rates[name]):8.1f} pictures/s   {min(costs[name]):8.1f} us of processor time each "
               f"(median {float(np.median(costs[name])):.1f})")  # fmt: skip

@@ -99,7 +99,7 @@ def _saturate(contender: Contender, row: Row, options: argparse.Namespace) -> No
     told = run_client(contender.request, contender.address, connections, options.seconds)
     used = processor_seconds(contender.pid) - before
     row.rate = max(row.rate, told["rate"])
-    row.cpu_ms = min(row.cpu_ms, 1000 * used / max(told["done"], 1))
+    row.cpu_ms = min(row.cpu_ms, 1000 * used / max(told["done"] + told["late"], 1))
     row.failed += int(told["failed"])
 
 

@@ -14,16 +14,15 @@ from adapters.calendar import CronCalendar
 from adapters.fleet_store import StoreFleet
 from adapters.git_environment import sanitise
 from adapters.jobs_kubernetes import KubernetesJobs
-from adapters.kubernetes_api import DEPLOYMENT, KubernetesApi, Object
+from adapters.kubernetes_api import KubernetesApi
 from adapters.kubernetes_pods import JobSecret, Owner, PodStyle
 from adapters.kubernetes_roots import roots
 from adapters.kubernetes_serving import GRPC_PORT
 from adapters.provenance_git import GitProvenance
 from adapters.registry_mlflow import MlflowRegistry
 from adapters.repository import Repository
-from adapters.servers_kubernetes import KubernetesServers
 from adapters.tracking_access import TOKEN_FILE
-from controller import alerts, forges, vouching, wiring
+from controller import alerts, cluster_serving, forges, vouching, wiring
 from controller.audit import Audit
 from controller.bindings import Binding, Bindings, Site
 from controller.desk import Desk
@@ -125,11 +124,7 @@ def _common(
     return Common(
         wiring.store(settings),
         KubernetesJobs(api, _owners(informer), job_style),
-        KubernetesServers(
-            api, _owners(informer), serve_style, network_policies=kubernetes.network_policies,
-            deployments=_deployments(api, informer), took=lambda body: _took(informer, body),
-            reachable=audit.reachable,
-        ),
+        cluster_serving.servers(kubernetes, api, informer, audit, _owners(informer), serve_style),
         ClusterStatuses(api, informer, tell),
         Events(api, informer).tell,
         wiring.data(settings),
@@ -199,14 +194,6 @@ def _webhooks(
     return Webhooks(kubernetes.webhook_port, Hooks(list(hooks.values())), metrics.webhook) if hooks else None
 
 
-def _took(informer: Informer, body: Object) -> None:
-    """Take in a Deployment that we wrote, so that it is known at once, and no news when the watch tells of it.
-
-    What came with it is not lost: a model that was acted on is looked at again soon.
-    """
-    informer.saw(DEPLOYMENT, "MODIFIED", body)
-
-
 def _kubernetes(settings: Settings) -> ClusterSettings:
     if settings.kubernetes is None:
         text = "trunkline.toml has no table [kubernetes]: the operator needs at least `image` and `serve_image` in it"
@@ -249,16 +236,6 @@ def _owners(informer: Informer) -> Callable[[ModelKey], Owner | None]:
     def find(key: ModelKey) -> Owner | None:
         live = informer.model(key)
         return Owner(key, live.uid) if live is not None else None
-
-    return find
-
-
-def _deployments(api: KubernetesApi, informer: Informer) -> Callable[[str, str], Object | None]:
-    """Look Deployments up where they are known; before all of them are, ask."""
-
-    def find(namespace: str, name: str) -> Object | None:
-        known = informer.deployment(namespace, name)
-        return known if known is not None or informer.is_synced(DEPLOYMENT) else api.get(DEPLOYMENT, namespace, name)
 
     return find
 

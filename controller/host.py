@@ -172,10 +172,8 @@ class Host:
         for number in range(self.workers):
             self._thread(f"worker-{number}", lambda: self.desk.forever(self._stop))
         log.info("working on %d models with %d workers", self.desk.informer.count(MODEL_SPEC), self.workers)
-        if not all(self.audit.wait_for(kind, self._stop) for kind in (DEPLOYMENT, JOB)):
+        if not all(self.audit.wait_for(kind, self._stop) for kind in (*OPTIONAL, DEPLOYMENT, JOB)):
             return
-        for kind in OPTIONAL:  # from now on what is listed anew is news; whether it is watched, the audit finds out
-            self.desk.informer.mark_synced(kind)
         log.info("%d Deployments are known; looking at all models once more", self.desk.informer.count(DEPLOYMENT))
         for key in self.desk.informer.models():
             self.desk.queue.add(key, Priority.ROUTINE)
@@ -183,6 +181,9 @@ class Host:
             if self._relisted.wait(min(AUDIT, self.resync)) and not self._stop.wait(AFTER_RELIST):
                 self._relisted.clear()
             try:
+                came_up = self.audit.came_up()
+                if came_up is not None:
+                    _die(f"the cluster has {came_up.plural} now, which are watched from the next start on")
                 self.audit.once(self._stop, self.tell)
             except TrunklineError as error:
                 log.warning("the API could not be compared with: %s", error.message)

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 
-from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC, TRAIN_JOB, Kind, Object
+from adapters.kubernetes_api import DEPLOYMENT, INFERENCE_SERVICE, JOB, MODEL_SPEC, TRAIN_JOB, Kind, Object
 from adapters.kubernetes_pods import MODEL
 from specs.digests import desired_digest
 from specs.modelspec import ModelKey
 
-KINDS = (MODEL_SPEC, JOB, DEPLOYMENT)
-OPTIONAL = (TRAIN_JOB,)
-"""Kinds that are watched where the cluster has them."""
+OPTIONAL = (INFERENCE_SERVICE, TRAIN_JOB)
+"""Kinds that a cluster may not know."""
+KINDS = (MODEL_SPEC, JOB, DEPLOYMENT, *OPTIONAL)
 Name = tuple[str, str]
 """Namespace and name."""
 
@@ -61,9 +61,9 @@ class Informer:
         self._lock = RLock()
         self._conditions: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
         self._models: dict[ModelKey, Live] = {}
-        self._children: dict[str, dict[Name, bytes]] = {DEPLOYMENT.plural: {}}
+        self._children: dict[str, dict[Name, bytes]] = {DEPLOYMENT.plural: {}, INFERENCE_SERVICE.plural: {}}
         self._synced: set[str] = set()
-        self._known: dict[str, dict[Name, str]] = {kind.plural: {} for kind in (*KINDS, *OPTIONAL)}
+        self._known: dict[str, dict[Name, str]] = {kind.plural: {} for kind in KINDS}
 
     def saw(self, kind: Kind, event: str | None, body: Mapping[str, Any]) -> Change | None:
         """Take in what a watch (or an answer to a write of ours) says; None where it is nothing new.
@@ -82,7 +82,7 @@ class Informer:
             self._known[kind.plural][name] = version
             if kind is not MODEL_SPEC:
                 if kind.plural in self._children:
-                    self._children[kind.plural][name] = _trimmed(body)
+                    self._children[kind.plural][name] = _trimmed(kind, body)
                 return _of_owner(metadata)
             live = self._live(body)
             old = self._models.get(live.key)
@@ -112,10 +112,14 @@ class Informer:
         with self._lock:
             return Counter(condition for live in self._models.values() for condition in live.conditions)
 
-    def deployment(self, namespace: str, name: str) -> Object | None:
-        """Give a Deployment of ours, trimmed to metadata, replicas, the template's annotations and status."""
-        text = self._children[DEPLOYMENT.plural].get((namespace, name))
+    def child(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """Give a Deployment or InferenceService of ours, trimmed to metadata, what is asked for, and status."""
+        text = self._children[kind.plural].get((namespace, name))
         return json.loads(text) if text is not None else None
+
+    def deployment(self, namespace: str, name: str) -> Object | None:
+        """Give a Deployment of ours, trimmed likewise."""
+        return self.child(DEPLOYMENT, namespace, name)
 
     def owner_of(self, kind: Kind, name: Name) -> Change | None:
         """Give the model that a kept child belongs to, as progress of it."""
@@ -185,17 +189,25 @@ def _of_owner(metadata: Mapping[str, Any]) -> Change | None:
     return Change(ModelKey(str(metadata["namespace"]), model), desired=False) if model else None
 
 
-def _trimmed(body: Mapping[str, Any]) -> bytes:
+def _trimmed(kind: Kind, body: Mapping[str, Any]) -> bytes:
     metadata, spec = body["metadata"], body.get("spec") or {}
     wanted = ("name", "namespace", "uid", "generation", "resourceVersion", "labels", "annotations", "ownerReferences",
               "deletionTimestamp")  # fmt: skip
-    template = (spec.get("template") or {}).get("metadata") or {}
     kept = {
         "metadata": {key: metadata[key] for key in wanted if key in metadata},
-        "spec": {
-            "replicas": spec.get("replicas"),
-            "template": {"metadata": {"annotations": template.get("annotations") or {}}},
-        },
+        "spec": _asked_of_kserve(spec) if kind is INFERENCE_SERVICE else _asked_of_a_deployment(spec),
         "status": body.get("status") or {},
     }
     return json.dumps(kept, separators=(",", ":")).encode()
+
+
+def _asked_of_a_deployment(spec: Mapping[str, Any]) -> Object:
+    template = (spec.get("template") or {}).get("metadata") or {}
+    notes = template.get("annotations") or {}
+    return {"replicas": spec.get("replicas"), "template": {"metadata": {"annotations": notes}}}
+
+
+def _asked_of_kserve(spec: Mapping[str, Any]) -> Object:
+    wanted = ("annotations", "minReplicas", "canaryTrafficPercent")
+    predictor = spec.get("predictor") or {}
+    return {"predictor": {key: predictor[key] for key in wanted if key in predictor}}

@@ -86,7 +86,8 @@ def install(registry: kopf.OperatorRegistry, make: Callable[[], Host]) -> None:
         async def saw(event: kopf.RawEvent, **_: object) -> None:
             running["host"].saw(kind, event["type"], event["object"])
 
-    for kind in (*KINDS, *OPTIONAL):  # kopf passes over what the cluster does not have, with one line in the log
+    # What the cluster does not know when kopf starts is not watched; the audit ends the process once that changes.
+    for kind in KINDS:
         watch(kind)
 
 
@@ -112,7 +113,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.reconnect_backoff = 1
     # One list, not pages: a page's token that expires ends the process.
     settings.watching.chunk_size = None
-    # Jobs and Deployments of others stay with the API server.
+    # What others have of these kinds stays with the API server.
     for kind in (JOB, DEPLOYMENT, *OPTIONAL):
         group, _, version = kind.api_version.rpartition("/")
         settings.watching.label_selectors[group, version, kind.plural] = _OURS

@@ -33,7 +33,8 @@ from specs.records import (
     progress_key,
     run_key,
 )
-from specs.workorders import AnyOrder, EvaluateOrder, ExportOrder, TrainOrder, way_of
+from specs.ways import way_of
+from specs.workorders import AnyOrder, EvaluateOrder, ExportOrder, TrainOrder
 
 Watch = Callable[[str, int, int], None]
 """Is told what goes on, how far it is, and how far it goes (0 where unknown)."""

@@ -31,6 +31,15 @@ class ClusterSettings(Table):
     """Runs servers; needs no trainer."""
     workload_command: list[str] = Field(default_factory=lambda: ["python", "-m", "workloads"])
     server_command: list[str] = Field(default_factory=lambda: ["python", "-m", "workloads.serve"])
+    triton_image: str = ""
+    """NVIDIA Triton, for models with ``serving.backend: Triton``; without it none can be served so."""
+    triton_command: list[str] = Field(default_factory=lambda: ["tritonserver"])
+    triton_repository_command: list[str] = Field(
+        default_factory=lambda: ["python", "-m", "workloads.triton_repository"]
+    )
+    """Writes Triton's model repository, in an init container of ``serve_image``."""
+    kserve_mode: Literal["Knative", "Standard"] = "Knative"
+    """How KServe runs models with ``serving.backend: KServe``; those that are there keep theirs."""
     job_service_account: str = "trunkline-job"
     serve_service_account: str = "trunkline-serve"
     """Both exist in every namespace with models, and have no rights: their tokens are not mounted."""

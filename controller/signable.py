@@ -14,7 +14,7 @@ from specs.modelspec import Spec
 from specs.records import ArtifactRecord, ExportRecord, Record, RunRecord, artifact_key, run_key
 from specs.release import Pin
 from specs.signatures import Claim, WeightsClaim
-from specs.workorders import way_of
+from specs.ways import way_of
 
 R = TypeVar("R", bound=Record)
 

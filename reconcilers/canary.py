@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from reconcilers.actions import Action, RollOut
 from reconcilers.context import Context, Step, Verdict
-from reconcilers.targets import options_of
 from specs.base import seconds
 from specs.modelspec import Spec
 from specs.serving import PAUSE, CanaryStep
@@ -114,7 +113,7 @@ def plan_canary(ctx: Context, state: ServingState, target: ServingTarget, *, pas
     if not share.step or not canary.ready:
         text = f"{name} is being loaded{_where(state)}"
     as_asked = canary.share == share and state.shape in (None, target.shape.digest)
-    as_asked = as_asked and state.options in (None, options_of(ctx.spec).digest)
+    as_asked = as_asked and state.options in (None, target.options.digest)
     return _waits(state, text, () if as_asked else (RollOut(replace(target, share=share)),), after)
 
 

@@ -13,7 +13,8 @@ from specs.experiment_records import TuningRecord
 from specs.modelspec import ModelKey, Spec
 from specs.records import RunRecord
 from specs.status import ConditionType, Reason
-from specs.workorders import export_digest, tuning_digest
+from specs.ways import export_digest
+from specs.workorders import tuning_digest
 
 
 class Verdict(Enum):

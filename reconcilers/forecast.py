@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from reconcilers import canary
-from reconcilers.actions import Action, Propose, RollOut, StartJob, Withdraw
+from reconcilers.actions import Action, OpenWave, Propose, RollOut, StartJob, Withdraw
 from reconcilers.context import Context, Verdict
 from reconcilers.limits import Crowd
 from reconcilers.live_gate import duration, undoes
@@ -162,6 +162,9 @@ def _served(action: Action, spec: Spec, world: Observed) -> str:
 
 def _phrase(action: Action, spec: Spec, *, again: bool) -> str:
     """Say an effect in a few words."""
+    if isinstance(action, OpenWave):
+        record = action.record
+        return f"lets devices serve v{record.version}, in {record.of} wave{'s' if record.of > 1 else ''}"
     if isinstance(action, Withdraw):
         return "stops serving"
     if isinstance(action, Propose):

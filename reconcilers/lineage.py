@@ -138,7 +138,8 @@ def _trained(evidence: Evidence | None) -> str:
         return "nothing is recorded about them"
     where = f" on {run.environment.device}" if run.environment else ""
     when = f" {run.finished}" if run.finished else ""
-    return f"trained{when}{where} in {run.seconds:.0f} s, seed {run.seed}"
+    course = f", {run.course}" if run.course else ""
+    return f"trained{when}{where} in {run.seconds:.0f} s, seed {run.seed}{course}"
 
 
 def _file(what: str, digest: str, detail: str, store: Store, source: Link) -> Link:

@@ -107,7 +107,8 @@ def _in_steps(ctx: Context, state: ServingState, target: ServingTarget) -> LiveG
         return None
     if found.self_test:
         return _broken(found.self_test)
-    names, watched = (f"v{target.version}", f"v{state.version or 'nothing'}"), ctx.observed.watched
+    serving = "what serves" if state.version is None else f"v{state.version}"
+    names, watched = (f"v{target.version}", serving), ctx.observed.watched
     new, old = (watched.canary, watched.beside) if watched else (None, None)
     checks = compare(new, old, ctx.spec.task, **_profiles(ctx, state)) if new and old else ()
     if any(check.fails for check in checks):

@@ -21,7 +21,7 @@ from specs.facts import SourcedSpec
 from specs.modelspec import Spec
 from specs.records import ComparisonRecord, DatasetManifest, EvaluationRecord, ExportRecord
 from specs.release import Release
-from specs.workorders import way_of
+from specs.ways import way_of
 
 
 def prove_evidence(event: Event) -> Iterator[Finding]:

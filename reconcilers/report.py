@@ -66,7 +66,7 @@ def page(ctx: Context, version: int, pictures: Sequence[str]) -> str:
             ("run", code(run.inputs_digest)),
             ("asked for by commit", code(run.commit)),
             ("started, finished (UTC)", f"{escape(run.started)}, {escape(run.finished)}"),
-            ("seconds", f"{run.seconds:.1f}"),
+            ("seconds", f"{run.seconds:.1f}{f' ({run.course})' if run.course else ''}"),
             ("seed", str(run.seed)),
             ("device", escape(where.device) if where else "–"),
             ("Python, Ultralytics, torch", escape(_versions(where)) if where else "–"),

@@ -111,6 +111,8 @@ def compare(
         Verdict.UNKNOWN: "other weights, and no recorded measurement on golden to compare them by",
     }[verdict]
     unsteady = "" if where else "; training these inputs is not deterministic on this platform, or the record is wrong"
+    if then.course != now.course or then.resumed_from:
+        unsteady = f"; it was trained {then.course or 'in one go'}, and now {now.course or 'in one go'}"
     return Reproduction(verdict, f"{sentence}; {known}{unsteady}", weights, where, metrics)
 
 

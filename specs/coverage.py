@@ -1,4 +1,4 @@
-"""What a spec asks for that this version understands but does not act on. Rows leave the tables as features come."""
+"""What a spec asks for that is understood and not acted on, here or at all: nothing is ignored in silence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 from specs.modelspec import Spec
 from specs.training import BaseModelFile
 
-_SENTENCE = "{field}: understood, but not acted on yet"
 _BASE = "only base models in the store (store://NAME) are read yet"
+_NOT_TRAINER = "only where spec.training.backend is TrainJob"
+_UNSHARED = "{batch} cannot be shared by {size} processes, so the training would end at once; give a multiple of {size}"
+_DEFAULT_BATCH = 16
 _NO_VERSIONS = "an address has no versions to follow; store://NAME, dvc and platform have"
 _NO_LABELS = "nothing newer can come of this data, so no question is ever asked"
 _NO_TRAFFIC = "without spec.serving nothing answers, so there is no traffic to watch"
@@ -18,21 +20,21 @@ _COMPARED = ("Confidence", "EstimatedAccuracy", "Input", "Classes")
 _GATELESS = "WhenGatesPass needs at least one gate in spec.gates; until then only a rollback is merged by the forge"
 _NO_INT8 = "no export asks for INT8, so nothing looks at it"
 _NO_PICTURES = "without spec.serving no picture ever comes"
-_UNREADABLE = "what a model of this task finds cannot be read by the server yet, so it keeps no pictures"
-
-_FIELDS = (
-    "training.backend",
-    "serving.backend",
-)  # fmt: skip
-"""Fields in YAML names; ``[]`` is every item of a list."""
+_UNASKED = "people are asked for classes and boxes only; pictures of a model of this task are kept, and go no further"
+_NO_MIRROR = "KServe cannot send copies of requests; use weight, or backend Deployment"
+_NO_SHARES = "Triton cannot split live traffic, so no release begins; leave it out, or use backend Deployment or KServe"
+_NO_COUNTS = "Triton does not count what signals are computed from, so nothing is ever known about live traffic"
+_KEEPS_NONE = "Triton keeps no pictures"
+_NO_GATEWAY = "acted on with backend Deployment only"
 
 _CLUSTER_SENTENCE = "{field}: acted on in a cluster only; `trunkline agent` ignores it"
 _CLUSTER = (
-    "training.queueName", "training.resources", "training.nodeSelector",
+    "training.backend", "training.queueName", "training.resources", "training.nodeSelector",
     "exports[].nodeSelector", "exports[].resources",
-    "serving.replicas", "serving.autoscaling", "serving.resources", "serving.nodeSelector", "serving.gateway",
+    "serving.backend", "serving.replicas", "serving.autoscaling", "serving.resources", "serving.nodeSelector",
+    "serving.gateway",
 )  # fmt: skip
-"""Likewise; an agent has one machine and no choice."""
+"""Fields in YAML names, ``[]`` is every item of a list; an agent has one machine and no choice."""
 
 _HARMLESS: dict[str, Any] = {"training.backend": "Job", "serving.backend": "Deployment", "serving.replicas": 1}
 """What asks for no more than what is done anyway."""
@@ -42,6 +44,17 @@ def _base(spec: Spec) -> list[str]:
     model = spec.training.model
     elsewhere = isinstance(model, BaseModelFile) and not model.uri.url.startswith("store://")
     return [f"spec.training.model.uri.url: {_BASE}"] if elsewhere else []
+
+
+def _not_trainer(spec: Spec) -> list[str]:
+    idle = spec.training.train_job is not None and spec.training.backend != "TrainJob"
+    return [f"spec.training.trainJob: {_NOT_TRAINER}"] if idle else []
+
+
+def _unshared(spec: Spec) -> list[str]:
+    batch, size = spec.training.args.get("batch", _DEFAULT_BATCH), spec.training.processes
+    fits = size == 1 or (isinstance(batch, int) and batch >= 1 and batch % size == 0)
+    return [] if fits else [f"spec.training.args.batch: {_UNSHARED.format(batch=batch, size=size)}"]
 
 
 def _no_versions(spec: Spec) -> list[str]:
@@ -78,7 +91,8 @@ def _no_pictures(spec: Spec) -> list[str]:
         return []
     if spec.serving is None:
         return [f"spec.labelling: {_NO_PICTURES}"]
-    return [] if spec.task in ("classify", "detect") else [f"spec.labelling: {_UNREADABLE}"]
+    asked = spec.labelling.queue is None or spec.task in ("classify", "detect")
+    return [] if asked else [f"spec.labelling.queue: {_UNASKED}"]
 
 
 def _uncalibrated(spec: Spec) -> list[str]:
@@ -86,8 +100,26 @@ def _uncalibrated(spec: Spec) -> list[str]:
     return [f"spec.data.calibration: {_NO_INT8}"] if unused else []
 
 
+def _behind(spec: Spec) -> list[str]:
+    """Say what the chosen backend cannot do."""
+    serving = spec.serving
+    backend = (serving.backend if serving is not None else None) or "Deployment"
+    if serving is None or backend == "Deployment":
+        return []
+    canary = serving.strategy.canary if serving.strategy is not None else None
+    found = [f"spec.serving.gateway: {_NO_GATEWAY}"] if serving.gateway is not None else []
+    if backend == "KServe":
+        place = "spec.serving.strategy.canary.steps[{}].mirror"
+        steps = canary.steps if canary is not None else []
+        return found + [f"{place.format(at)}: {_NO_MIRROR}" for at, step in enumerate(steps) if step.mirror]
+    found += [f"spec.serving.strategy.canary: {_NO_SHARES}"] if canary is not None else []
+    found += [f"spec.monitoring: {_NO_COUNTS}"] if spec.monitoring is not None else []
+    return found + ([f"spec.labelling: {_KEEPS_NONE}"] if spec.labelling is not None else [])
+
+
 _RULES: tuple[Callable[[Spec], list[str]], ...] = (
-    _base, _no_versions, _no_labels, _no_traffic, _gateless, _no_pictures, _uncalibrated,
+    _base, _not_trainer, _unshared, _no_versions, _no_labels, _no_traffic, _gateless, _no_pictures, _uncalibrated,
+    _behind,
 )  # fmt: skip
 """What the table of fields cannot say."""
 
@@ -95,10 +127,9 @@ _RULES: tuple[Callable[[Spec], list[str]], ...] = (
 def not_acted_on(spec: Spec) -> list[str]:
     """Give one sentence for each thing in the spec that this version parses but ignores, in the order of the table."""
     data = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    sentences = dict.fromkeys(_FIELDS, _SENTENCE) | dict.fromkeys(_CLUSTER, _CLUSTER_SENTENCE)
     found = [
-        sentence.format(field=f"spec.{field}{where}")
-        for pattern, sentence in sentences.items()
+        _CLUSTER_SENTENCE.format(field=f"spec.{field}{where}")
+        for pattern in _CLUSTER
         for field, where, value in _values(data, pattern)
         if value != _HARMLESS.get(pattern)
     ]

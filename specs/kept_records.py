@@ -71,7 +71,10 @@ class KeptRecord(Record):
     blurred: bool = False
     """Encoded anew, with regions made unreadable and without EXIF."""
     predictions: list[dict[str, Any]] = []
-    """As answered, best first: ``class``, ``name``, ``confidence``, and for detections ``box`` with x1, y1, x2, y2."""
+    """As answered, best first: ``class``, ``name``, ``confidence``, and of objects ``box`` with x1, y1, x2, y2.
+
+    Rotated boxes have four corners, and ``rotated`` says centre, size and angle. Masks and key points are not kept.
+    """
 
     @property
     def day(self) -> str:

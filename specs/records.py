@@ -120,6 +120,8 @@ class RunRecord(Record):
     """That all attempts worked whose epochs are in it."""
     resumed_from: list[int] = []
     """How many epochs were done each time that an attempt was ended from outside and the next one went on."""
+    processes: int = 1
+    """That shared the training, each with a device of its own."""
     epochs: list[Epoch] = []
     metrics: dict[str, float] = {}
     weights: Digest | None = None
@@ -129,6 +131,13 @@ class RunRecord(Record):
     """Digest of the published weights that a bare name such as ``yolo26n.pt`` stood for when the run began."""
     files: dict[str, Digest] = {}
     """File name to blob: curves, pictures, the arguments as Ultralytics resolved them."""
+
+    @property
+    def course(self) -> str:
+        """Say what was special about how it went; empty where one process trained from beginning to end."""
+        several = [f"by {self.processes} processes"] if self.processes > 1 else []
+        after = ", ".join(map(str, self.resumed_from))
+        return ", ".join([*several, *([f"resumed after epoch {after}"] if self.resumed_from else [])])
 
 
 class Metrics(Record):

@@ -76,6 +76,15 @@ class Training(Section):
     runtime: PlainText | None = None
     """Pins the trainer (an image or a package version); an input only where it is given."""
 
+    @property
+    def processes(self) -> int:
+        """How many processes share the training in a cluster: one for each GPU of each node."""
+        here = gpus(self.resources.limits if self.resources else None) or 1
+        if self.backend != "TrainJob":
+            return here
+        asked = self.train_job or TrainJob()
+        return (asked.num_nodes or 1) * (asked.num_proc_per_node or here)
+
     @field_validator("args")
     @classmethod
     def _not_reserved(cls, args: Args) -> Args:

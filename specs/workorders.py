@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from specs.base import Args
 from specs.digests import Digest, canonical, digest_of, short
-from specs.exports import Export, needs_calibration
+from specs.exports import Export
 from specs.modelspec import ModelKey, Spec, Task
 from specs.names import job_name
-from specs.records import ExportRecord
 from specs.training import Tracking, TrackingUri, Tuning
+from specs.ways import export_digest
 
 
 class Order(BaseModel):
@@ -288,29 +287,3 @@ def tune_order(key: ModelKey, spec: Spec, commit: str, dataset: str | None = Non
         model=str(key), commit=commit, tuning_digest=digest, inputs=spec.inputs(), tuning=spec.tuning,
         dataset=None if dataset == spec.data.train.digest else dataset,
     )  # fmt: skip
-
-
-def export_digest(
-    format_: str, args: Args, image_size: object, *, calibration: str | None = None,
-    runtime: Mapping[str, str] | None = None,
-) -> str:  # fmt: skip
-    """Name the way of exporting: format, arguments and size; not the weights, not the export's name.
-
-    Calibration data is part of it only where it is looked at, and the machine only where one was asked for.
-    """
-    way: dict[str, Any] = {"v": 1, "format": format_, "args": args, "imgsz": args.get("imgsz", image_size)}
-    if needs_calibration(format_, args):
-        way["calibration"] = calibration
-    if runtime:
-        way["runtime"] = dict(runtime)
-    return digest_of(way)
-
-
-def way_of(record: ExportRecord, image_size: object) -> str:
-    """Give the digest of the way of exporting that a record's own words give; ``image_size`` is that of the training.
-
-    It is the record's own where nobody altered that.
-    """
-    return export_digest(
-        record.format, record.args, image_size, calibration=record.calibration, runtime=record.made_for
-    )

@@ -25,7 +25,7 @@ from specs.workorders import (
     TuneOrder,
     ValidateOrder,
 )
-from workloads import environment
+from workloads import distributed, environment
 from workloads.errors import BAD_MATERIAL, DONE, HOPELESS, OUT_OF_MEMORY, RETRY, Hopeless
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -166,5 +166,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _say(code: int, message: str) -> int:
+    distributed.say_ending(code, message)
     sys.stderr.write(f"trunkline: {message}\n")
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,13 +14,14 @@ from typing import Any
 from adapters.store import Store
 from specs.digests import digest_of
 from specs.errors import Stalled, TrunklineError
-from specs.records import Epoch, RunRecord, run_key
+from specs.records import DatasetManifest, Epoch, RunRecord, run_key
 from specs.workorders import TrainOrder
-from workloads import board, checkpoints, dataset, models, pictures
+from workloads import board, checkpoints, dataset, distributed, models, pictures, spread
 from workloads.arguments import check_training
-from workloads.checkpoints import Keeper, Past, Resumed
+from workloads.checkpoints import Past, Resumed
 from workloads.environment import cache, describe, packages, uncollected
 from workloads.errors import Hopeless
+from workloads.keeper import Keeper
 from workloads.live import Live
 from workloads.progress import Reporter, now
 from workloads.signing import Signing
@@ -30,26 +32,45 @@ _DIVERGED = ("nan persisted", "loss nan/inf", "fitness nan/inf", "corrupted with
 
 
 def run(order: TrainOrder, store: Store, scratch: Path) -> None:
-    """Train and write the RunRecord, after everything it names.
+    """Train and write the RunRecord, after everything it names; or be one of several processes that do.
 
     Hopeless where these inputs can never train; Stalled where the store's material is not what the order names.
     """
     if digest_of(order.inputs) != order.inputs_digest:
         raise Stalled("WrongDigest", "the inputs do not have the digest that the order names; order the job again")
-    signing = Signing.here()
-    started, clock = now(), time.monotonic()
     args, task = {"seed": 0, **order.inputs["args"]}, order.inputs["task"]
     manifest = dataset.load_manifest(store, order.manifest, task)
+    check_training(args)
+    _check_runtime(order.inputs.get("runtime"))
+    team = distributed.team(args, os.environ)
+    if distributed.is_member(os.environ):
+        distributed.check(args, int(os.environ["WORLD_SIZE"]))
+    if team is not None:
+        distributed.check(args, team.size)
+        shared = cache() or scratch / "shared"
+        dataset.for_training(store, manifest, scratch / "data", shared)
+        distributed.launch(team, store.url, order, scratch, shared)
+    elif distributed.leads(os.environ):
+        _lead(order, store, scratch, args, manifest)
+    else:
+        data = dataset.for_training(store, manifest, scratch / "data", cache())
+        model, _ = models.base_model(store, order.inputs["model"], task, scratch)
+        resumed = checkpoints.find(store, order.inputs_digest, model.overrides["model"], scratch / "resumed")
+        fit(model, args, data, scratch, (), resumed)
+
+
+def _lead(order: TrainOrder, store: Store, scratch: Path, args: dict[str, Any], manifest: DatasetManifest) -> None:
+    """Train, tell how it goes, and record it."""
+    signing = Signing.here()
+    started, clock = now(), time.monotonic()
     with Reporter(store, order.job) as reporter, Live(order, _epochs) as live, uncollected() as loaded:
         reporter.report("fetching data")
-        check_training(args)
-        _check_runtime(order.inputs.get("runtime"))
         data = dataset.for_training(
             store, manifest, scratch / "data", cache(),
             lambda done, total: reporter.report("fetching data", done=done, total=total),
         )  # fmt: skip
         reporter.report("preparing")
-        model, base = models.base_model(store, order.inputs["model"], task, scratch)
+        model, base = models.base_model(store, order.inputs["model"], order.inputs["task"], scratch)
         model.add_callback("on_train_start", lambda _trainer: loaded())
         with suppress(TrunklineError):  # what is left lying may lie until the next time
             checkpoints.sweep(store, order.inputs_digest)
@@ -64,7 +85,7 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
         inputs_digest=order.inputs_digest, inputs=order.inputs, status="Succeeded", model=order.model,
         commit=order.commit, seed=trainer.args.seed, environment=describe(), started=past.started,
         dataset=order.manifest, finished=now(), seconds=round(past.seconds + time.monotonic() - clock, 3),
-        resumed_from=past.resumed_from,
+        resumed_from=past.resumed_from, processes=max(int(trainer.world_size), 1),
         epochs=[epoch for epoch, _ in curves], metrics=finite(trainer.metrics), base_model=base, weights=weights,
         files=_store_files(store, Path(trainer.save_dir), scratch) | _store_events(order, store, trainer, curves),
     )  # fmt: skip
@@ -108,8 +129,12 @@ def fit(
     """Run Ultralytics; give its trainer. The data's path is relative, so that the weights do not depend on it."""
     import torch
 
-    if "device" not in args and not torch.cuda.is_available():
+    member = distributed.is_member(os.environ)
+    if member:
+        args = {**args, "device": distributed.device_of(args, os.environ, torch.cuda.device_count())}
+    elif "device" not in args and not torch.cuda.is_available():
         args = {**args, "device": "cpu"}
+    trainer = {"trainer": spread.spread(model)} if member else {}
     if resumed is not None:
         args = {**args, **resumed.restore(scratch / "runs" / "train")}
         listeners = (*listeners, resumed)
@@ -119,12 +144,14 @@ def fit(
     if args.get("fraction", 1.0) == 1.0:
         model.add_callback("on_pretrain_routine_end", lambda trainer: _check_complete(trainer, data))
     try:
-        model.train(**args, data=data.argument, project=str(scratch / "runs"), name="train", exist_ok=True)
+        model.train(**args, **trainer, data=data.argument, project=str(scratch / "runs"), name="train", exist_ok=True)
     except RuntimeError as error:
         if any(sign in str(error).lower() for sign in _DIVERGED):
             raise _diverged(str(error)) from error
         raise
-    _check_weights(model, torch)
+    spread.leave()
+    if distributed.leads(os.environ):
+        _check_weights(model, torch)
     return model.trainer
 
 

@@ -1,5 +1,6 @@
 """The least that a server can be: a blocking socket around ``session.run``. No peer, but what others are held to."""
 
+import contextlib
 import socket
 
 import numpy as np
@@ -13,7 +14,7 @@ def main() -> None:
     with socket.create_server(("127.0.0.1", PORT)) as listening:
         while True:
             connection, _ = listening.accept()
-            with connection:
+            with connection, contextlib.suppress(OSError):  # clients may leave
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 serve(connection, session, name, shape)
 

@@ -475,7 +475,7 @@ def test_a_job_that_came_and_went_is_looked_for_again(bench: Bench) -> None:
     assert bench.jobs.start(bench.order, bench.here).attempts == 1
 
 
-FAULTS = {
+FAULTS: dict[str, dict[str, Any]] = {
     "409": {"status": 409}, "429": {"status": 429}, "500": {"status": 500}, "no answer": {"drop": True},
     "500 after it was done": {"status": 500, "after": True}, "answer lost": {"drop": True, "after": True},
     "429 after it was done": {"status": 429, "after": True}, "409 after it was done": {"status": 409, "after": True},
@@ -497,6 +497,7 @@ def test_creating_under_faults_gives_one_job(bench: Bench, faults: Faults, fault
     assert bench.live()["metadata"]["uid"] == uid
 
 
+@only_jobs
 @pytest.mark.parametrize("fault", ["409", "429", "500", "no answer"])
 @pytest.mark.parametrize("plural", ["jobs", "pods"])
 def test_looking_under_faults_is_transient(bench: Bench, faults: Faults, plural: str, fault: str) -> None:

@@ -264,6 +264,19 @@ def test_an_unknown_kind_is_refused(bench: Bench) -> None:
     assert caught.value.reason == "KubernetesRefused"
 
 
+def test_kinds_that_a_cluster_may_lack_are_asked_for_once(bench: Bench, faults: Faults) -> None:
+    """Yes is remembered, and no for a while; trouble is no answer, and nothing is remembered of it."""
+    here, absent = Kind("batch/v1", "Job", "jobs"), Kind("trunkline.dev/v9", "Nothing", "nothings")
+    faults([{"method": "GET", "path": "^/apis/batch/v1$", "status": 500, "count": 1}])
+    with pytest.raises(Transient):
+        bench.api.offers(here)
+    for _ in range(2):
+        assert bench.api.offers(here)
+        assert not bench.api.offers(absent)
+        assert not bench.api.offers(Kind("batch/v1", "Nothing", "nothings"))
+    assert [asked[:2] for asked in bench.asked] == [("get", "apis")] * 4
+
+
 def test_a_server_that_is_not_there_is_waited_for(bench: Bench, tmp_path: Path) -> None:
     """A refused connection is Transient and is counted as no answer."""
     config = yaml.safe_load(bench.server.kubeconfig_of("operator").read_text())

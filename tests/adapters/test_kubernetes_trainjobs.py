@@ -135,14 +135,14 @@ def test_a_long_name_leaves_room_for_its_pods(bench: TrainJobBench) -> None:
 def test_of_several_nodes_the_one_that_can_never_work_decides(bench: TrainJobBench) -> None:
     """The others are killed for it, later; their deaths say nothing."""
     bench.jobs.start(bench.order, bench.here)
-    states: list[Object] = [
+    ends: list[Object] = [
         {"terminated": {"exitCode": 143, "reason": "Error", "finishedAt": "2026-11-24T10:59:59Z"}},
         {"terminated": {"exitCode": 10, "reason": "Error", "message": "no such task",
                         "finishedAt": "2026-11-24T10:59:00Z"}},
         {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": "2026-11-24T10:59:58Z"}},
     ]  # fmt: skip
-    for state in states:
-        bench.pod(state=state)
+    for end in ends:
+        bench.pod(state=end)
     bench.finish()
     state = bench.jobs.state(bench.order)
     assert state is not None

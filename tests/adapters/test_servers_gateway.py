@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from adapters.kubernetes_api import DEPLOYMENT, NETWORK_POLICY, POD, SERVICE, Kind, KubernetesApi
+from adapters.kubernetes_api import DEPLOYMENT, NETWORK_POLICY, POD, SERVICE, Kind, KubernetesApi, Object
 from adapters.kubernetes_gateway import HTTP_ROUTE, MISSING
 from adapters.kubernetes_pods import Owner
 from adapters.kubernetes_serving import beside_name
@@ -26,7 +25,7 @@ from specs.serving import Gateway
 from specs.serving_facts import CanaryState, Rejected, ServingState, ServingTarget, Share
 from tests.adapters.test_servers_kubernetes import AUTO, STYLE, Killed, died, digest, dying, told
 from tests.adapters.test_servers_kubernetes_canary import Beside
-from tests.support.apiserver import ROOT, ApiServer, OwnServer
+from tests.support.apiserver import ROOT, ApiServer
 
 GATEWAY = Gateway.model_validate(
     {"parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}],
@@ -104,31 +103,51 @@ def published() -> str:
     return CRD.read_text()
 
 
-@pytest.fixture
-def room(api_server: ApiServer) -> Room:
-    """A namespace of its own on the shared server, which knows the Gateway API."""
-    text = published()
-    api_server.install(text, yaml.safe_load(text)["metadata"]["name"], f"/apis/{HTTP_ROUTE.api_version}/httproutes")
-    made = Room(api_server)
+@pytest.fixture(scope="module")
+def gateways(api_server: ApiServer) -> ApiServer:
+    """Give the shared server, which knows the Gateway API from now on, and answers for all kinds."""
+    api_server.install(published(), f"{HTTP_ROUTE.plural}.gateway.networking.k8s.io", HTTP_ROUTE.path(""))
     for kind in (DEPLOYMENT, SERVICE, NETWORK_POLICY, POD, HTTP_ROUTE):
-        api_server.items(kind.path(made.key.namespace))
+        api_server.items(kind.path("default"))
+    return api_server
+
+
+@pytest.fixture
+def room(gateways: ApiServer) -> Room:
+    """A namespace of its own, in which v1 serves behind a Gateway."""
+    made = Room(gateways)
     made.rolled_out()
     made.taken()
     return made
 
 
-def test_without_the_gateway_api_it_says_what_to_install(tmp_path: Path) -> None:
-    """On a cluster without it nothing is half done, and the sentence says what is missing and where it is asked for."""
-    with OwnServer(tmp_path) as server:
-        server.install_modelspecs()
-        room = Room(server)
-        for kind in (DEPLOYMENT, SERVICE, NETWORK_POLICY):
-            server.items(kind.path(room.key.namespace))
-        with pytest.raises(Stalled) as told_so:
-            room.servers().roll_out(room.target())
-        assert (told_so.value.reason, told_so.value.message) == ("KubernetesRefused", MISSING)
-        assert room.find() is None
-        room.servers().withdraw(room.name)
+def elsewhere(kind: Kind) -> Kind:
+    """Give a kind in a group that no cluster has, instead of that of the Gateway API."""
+    return Kind("gateway.example.com/v1", kind.name, kind.plural) if kind is HTTP_ROUTE else kind
+
+
+class Bare(KubernetesApi):
+    """Talks to a cluster that has no Gateway API."""
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        return super().get(elsewhere(kind), namespace, name)
+
+    def apply(self, kind: Kind, manifest: Object, *, force: bool = False, status: bool = False) -> Object:
+        return super().apply(elsewhere(kind), manifest, force=force, status=status)
+
+
+def test_without_the_gateway_api_it_says_what_to_install(gateways: ApiServer) -> None:
+    """On a cluster without it the sentence says what is missing; what serves goes on, and can be withdrawn."""
+    room = Room(gateways)
+    room.api = room.connect(Bare)
+    plain = replace(SPLIT, gateway=None)
+    room.rolled_out(shape=plain)
+    with pytest.raises(Stalled) as told_so:
+        room.servers().roll_out(room.target("two", 2))
+    assert (told_so.value.reason, told_so.value.message) == ("KubernetesRefused", MISSING)
+    assert told(room.state()) == (True, 1, digest("one"), None)
+    room.servers().withdraw(room.name)
+    assert room.find() is None
 
 
 def test_a_route_leads_to_what_serves(room: Room) -> None:
@@ -319,14 +338,13 @@ ACTS: dict[str, Callable[[KubernetesServers, Room], object]] = {
 }
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", ACTS)
-def test_killed_at_any_effect(room: Room, name: str, when: str) -> None:
+def test_killed_after_any_effect(room: Room, name: str) -> None:
     """Cut off anywhere, it is either to be seen that more is to be done, or all is; done again, it is done."""
     owners: Callable[[ModelKey], Owner | None] = lambda key: room.owner  # noqa: E731
     for number in range(4, 12):  # the first ones are about what serves, and there already
         room.put(Share(1, weight=10))
-        api: KubernetesApi = dying(room, number, when)
+        api: KubernetesApi = dying(room, number, "after")
         try:
             ACTS[name](KubernetesServers(api, owners, STYLE, network_policies=True, clock=lambda: room.now), room)
         except Killed:

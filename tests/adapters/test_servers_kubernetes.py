@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -357,11 +358,12 @@ def test_complete_from_the_deployment_alone(bench: Bench) -> None:
     informer = Informer(lambda: 0.0)
     informer.saw(DEPLOYMENT, None, bench.find())
     bench.asked.clear()
-    state = bench.servers(deployments=informer.deployment).state(bench.name)
+    state = bench.servers(deployments=partial(informer.child, DEPLOYMENT)).state(bench.name)
     assert bench.asked == []
     assert state == ServingState(
         bench.name, True, 3, digest("one"), f"http://serve-shelf.{bench.key.namespace}.svc:8000/v2/models/{bench.name}",
-        asked=digest("one"), asked_version=3, shape=Shape(2).digest, replicas=(2, 2), options=ServerOptions().digest,
+        asked=digest("one"), asked_version=3, shape=Shape(2).digest, replicas=(2, 2),
+        options=ServerOptions().digest, build="",
     )  # fmt: skip
 
 
@@ -652,6 +654,18 @@ def test_options_reach_the_server_by_its_target(bench: Bench) -> None:
     assert json.loads(target_told(bench))["options"]["labelling"] == {"randomPercent": 10}
     assert servers.roll_out(bench.target()).options == ServerOptions().digest
     assert bench.find()["spec"]["template"] == plain
+
+
+def test_what_is_made_on_the_device_is_noted(bench: Bench) -> None:
+    """The Deployment says what its servers make of the file, so that asking for another format is another rollout."""
+    servers = bench.rolled_out()
+    before = servers.state(bench.name)
+    assert before is not None
+    assert before.build == ""
+    assert servers.roll_out(replace(bench.target(), build="engine:fp16")).build == "engine:fp16"
+    assert json.loads(target_told(bench))["build"] == "engine:fp16"
+    assert servers.roll_out(bench.target()).build == ""
+    assert "build" not in json.loads(target_told(bench))
 
 
 def target_told(bench: Bench) -> str:

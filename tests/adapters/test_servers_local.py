@@ -185,6 +185,35 @@ def test_a_failing_load_keeps_what_serves(bench: Bench) -> None:
     assert (healed.version, healed.failed_file, healed.failure) == (3, None, "")
 
 
+def test_what_is_made_of_a_file_is_asked_for(bench: Bench) -> None:
+    """The server is told what to make of the file, and another format of the same file is another load."""
+    servers = bench.agent()
+    servers.roll_out(target())
+    made = replace(target(), build="openvino")
+    assert servers.roll_out(made).build == "openvino"
+    assert servers.roll_out(made) == servers.state("digits")
+    assert servers.roll_out(target()).build in (None, "")
+    assert len(bench.loads()) == 3
+
+
+def test_only_what_was_made_of_it_is_given_up(bench: Bench) -> None:
+    """A file that the server dies of while it makes one format of it is tried again where another is asked for."""
+    servers = bench.agent()
+    dead = replace(target("dead"), build="engine")
+    for _ in range(2):
+        with suppress(Transient):
+            servers.roll_out(dead)
+    state = settled(servers)
+    assert state is not None
+    assert (state.failed_file, state.failed_build) == (dead.file, "engine")
+    assert state.has_failed(dead)
+    assert not state.has_failed(target("dead"))
+    loads = len(bench.loads())
+    with suppress(Transient):
+        servers.roll_out(target("dead"))
+    assert len(bench.loads()) == loads + 1
+
+
 def test_a_first_load_that_fails(bench: Bench) -> None:
     """Where the very first target fails, nothing is ready, and the failure is told."""
     state = bench.agent().roll_out(target("bad"))

@@ -13,6 +13,7 @@ from tests.support.typed import said, trunkline
 DIGEST = "sha256:" + "1" * 64
 GOOD = SPEC.replace("TRAIN", DIGEST).replace("GOLDEN", DIGEST.replace("1", "2"))
 
+IGNORED = "spec.serving.backend: acted on in a cluster only; `trunkline agent` ignores it"
 
 def _write(folder: Path, text: str, name: str = "m.yaml") -> Path:
     file = folder / name
@@ -79,7 +80,7 @@ def test_what_is_not_acted_on_is_said(tmp_path: Path) -> None:
     """A field that this version understands but ignores is no problem, but no secret either."""
     _write(tmp_path, GOOD.replace("{export: onnx}", "{export: onnx, backend: Triton}"))
     text = said(tmp_path, "check", "m.yaml")
-    assert "! default/digits (m.yaml:2): spec.serving.backend: understood, but not acted on yet" in text
+    assert f"! default/digits (m.yaml:2): {IGNORED}" in text
     assert "✓ 1 ModelSpec" in text
 
 
@@ -88,7 +89,7 @@ def test_json_says_the_same(tmp_path: Path) -> None:
     _write(tmp_path, GOOD.replace("{export: onnx}", "{export: onnx, backend: Triton}"))
     assert json.loads(said(tmp_path, "check", "--json", "m.yaml")) == {
         "models": 1, "problems": [],
-        "notActedOn": {"default/digits (m.yaml:2)": ["spec.serving.backend: understood, but not acted on yet"]},
+        "notActedOn": {"default/digits (m.yaml:2)": [IGNORED]},
     }  # fmt: skip
     _write(tmp_path, GOOD.replace("classify", "dance"))
     result = trunkline(tmp_path, "check", "--json", "m.yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from adapters.kubernetes_api import DEPLOYMENT, JOB, MODEL_SPEC
+from adapters.kubernetes_api import DEPLOYMENT, INFERENCE_SERVICE, JOB, MODEL_SPEC
 from controller.informer import Change, Informer
 from specs.modelspec import ModelKey
 
@@ -79,6 +79,19 @@ def test_children_point_at_their_model_and_are_trimmed() -> None:
         "replicas": 2, "template": {"metadata": {"annotations": {"trunkline.dev/version": "3"}}}
     }  # fmt: skip
     assert "managedFields" not in kept["metadata"]
+
+
+def test_of_an_inference_service_only_what_is_read_again_is_kept() -> None:
+    """A predictor has a whole pod in it; its annotations, its share and its status are enough."""
+    one = informer()
+    body = child(1, "kserve-shelf")
+    asked = {"annotations": {"trunkline.dev/version": "3"}, "canaryTrafficPercent": 10, "minReplicas": 2}
+    body["spec"] = {"predictor": {**asked, "containers": [{"name": "kserve-container"}], "volumes": []}}
+    assert one.saw(INFERENCE_SERVICE, "ADDED", body) == Change(KEY, desired=False)
+    kept = one.child(INFERENCE_SERVICE, "shop", "kserve-shelf")
+    assert kept is not None
+    assert (kept["spec"], kept["status"]) == ({"predictor": asked}, body["status"])
+    assert one.child(DEPLOYMENT, "shop", "kserve-shelf") is None
 
 
 def test_deletions_are_told_once() -> None:

@@ -42,6 +42,7 @@ OBJECTS: dict[str, Manifest] = {
     "trainjobs": _object(
         metadata=_METADATA, spec=_object(trainer=_object(image=_STRING, command=_STRINGS), suspend={"type": "boolean"})
     ),
+    "inferenceservices": _object(metadata=_METADATA, spec=_object(predictor=_POD)),
 }
 """As much of each kind's schema as the policies look at."""
 _REQUEST = _object(

@@ -37,7 +37,8 @@ def test_rights_of_the_manual_are_those_of_the_file() -> None:
 def test_policies_and_groups_of_the_manual_exist() -> None:
     """Every policy is explained, and the emergency's group is the one of the policies."""
     names = {p["metadata"]["name"] for p in written("policies")}
-    assert names == set(re.findall(r"^\| `(trunkline-(?:modelspecs|status|workloads|pods))`", TEXT, re.MULTILINE))
+    kinds = "modelspecs|status|workloads|inferenceservices|pods"
+    assert names == set(re.findall(rf"^\| `(trunkline-(?:{kinds}))`", TEXT, re.MULTILINE))
     assert "--as-group=trunkline-break-glass" in TEXT
 
 
@@ -54,7 +55,7 @@ def test_kustomization_of_step_two_builds(tmp_path: Path) -> None:
     assert one(items, "ConfigMap")["data"]["trunkline.toml"] == settings
     (container,) = next(pods(items))["containers"]
     assert container["image"] == "registry.acme.org/trunkline/controller@sha256:" + "0" * 64
-    for name in ("trunkline-workloads", "trunkline-pods"):
+    for name in ("trunkline-workloads", "trunkline-inferenceservices", "trunkline-pods"):
         variables = one(items, "ValidatingAdmissionPolicy", name)["spec"]["variables"]
         assert variables[0] == {"name": "registries", "expression": '["registry.acme.org/trunkline/"]'}
 

@@ -17,6 +17,8 @@ ARGO = "system:serviceaccount:argocd:argocd-application-controller"
 ARGO_SERVER = "system:serviceaccount:argocd:argocd-server"
 OPERATOR = "system:serviceaccount:trunkline-system:trunkline-operator"
 SYSTEM = "system:serviceaccount:kube-system:"
+KSERVE = "system:serviceaccount:kserve:kserve-controller-manager"
+KNATIVE = "system:serviceaccount:knative-serving:controller"
 KUEUE = "system:serviceaccount:kueue-system:kueue-controller-manager"
 PERSON, ADMIN = "ann@example.com", "kubernetes-admin"
 GLASS = ("system:authenticated", "trunkline-break-glass")
@@ -28,6 +30,7 @@ BY_CLUSTER, BY_DIGEST = "Jobs and Deployments alone", "named by digest"
 KINDS = {
     "trunkline-modelspecs": "modelspecs", "trunkline-status": "modelspecs",
     "trunkline-workloads": "workloads", "trunkline-pods": "pods", "trunkline-trainjobs": "trainjobs",
+    "trunkline-inferenceservices": "inferenceservices",
 }  # fmt: skip
 
 
@@ -69,6 +72,12 @@ def train_job(image: str = GOOD, *, suspend: bool = False) -> dict[str, Any]:
     return {"metadata": {"name": "train-1", "labels": OURS}, "spec": {"trainer": trainer, "suspend": suspend}}
 
 
+def inference(image: str = GOOD, **metadata: Any) -> dict[str, Any]:
+    """Give an InferenceService."""
+    spec = {"predictor": {"containers": [{"name": "kserve-container", "image": image}]}}
+    return {"metadata": {"name": "kserve-shelf", "labels": OURS} | metadata, "spec": spec}
+
+
 def failed(**changes: Any) -> dict[str, Any]:
     """Give a Job that failed."""
     return workload(status={"conditions": [{"type": "Failed", "status": "True"}]}, **changes)
@@ -87,6 +96,8 @@ OTHER_SPEC = model(spec={"task": "detect"})
 WITH_STATUS = model(status={"summary": "v1 answers"})
 NOTED = model(metadata={"name": "shelf", "labels": {"team": "retail"}, "annotations": {"note": "x"}})
 GONE_IMAGE = "old.example.com/serve:1"
+THEIRS = OURS | {"serving.kserve.io/inferenceservice": "kserve-shelf"}
+"""Labels of what KServe makes of an InferenceService of ours."""
 
 CASES: list[tuple[str, Request, str]] = [
     # ModelSpecs
@@ -117,6 +128,23 @@ CASES: list[tuple[str, Request, str]] = [
      Request(f"{SYSTEM}generic-garbage-collector", "UPDATE", "modelspecs", OTHER_SPEC, model()), BY_ARGO),
     ("garbage collector creates",
      Request(f"{SYSTEM}generic-garbage-collector", "CREATE", "modelspecs", model()), BY_ARGO),
+    # InferenceServices, and what is made of them
+    ("operator serves by KServe", Request(OPERATOR, "CREATE", "inferenceservices", inference()), ""),
+    ("operator changes the release",
+     Request(OPERATOR, "UPDATE", "inferenceservices", inference(OTHER), inference()), ""),
+    ("operator with another image", Request(OPERATOR, "CREATE", "inferenceservices", inference(GONE_IMAGE)), BY_DIGEST),
+    ("an image that was there",
+     Request(OPERATOR, "UPDATE", "inferenceservices", inference(GONE_IMAGE), inference(GONE_IMAGE)), ""),
+    ("person serves by KServe", Request(PERSON, "CREATE", "inferenceservices", inference()), BY_OPERATOR),
+    ("person changes a share",
+     Request(PERSON, "UPDATE", "inferenceservices", inference(OTHER), inference()), BY_OPERATOR),
+    ("the glass is broken for KServe", Request(PERSON, "CREATE", "inferenceservices", inference(), groups=GLASS), ""),
+    ("KServe holds it", Request(KSERVE, "UPDATE", "inferenceservices", inference(finalizers=["x"]), inference()), ""),
+    ("KServe changes it", Request(KSERVE, "UPDATE", "inferenceservices", inference(OTHER), inference()), BY_OPERATOR),
+    ("KServe makes a Deployment of it", Request(KSERVE, "CREATE", "deployments", workload(labels=THEIRS)), ""),
+    ("Knative makes one of a revision", Request(KNATIVE, "CREATE", "deployments", workload(labels=THEIRS)), ""),
+    ("Knative makes one of nothing", Request(KNATIVE, "CREATE", "deployments", workload()), BY_OPERATOR),
+    ("person makes one like KServe", Request(PERSON, "CREATE", "deployments", workload(labels=THEIRS)), BY_OPERATOR),
     # Status
     ("operator writes status", Request(OPERATOR, "UPDATE", "modelspecs/status", WITH_STATUS, model()), ""),
     ("operator writes the first status of a bare one",

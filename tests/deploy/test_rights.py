@@ -25,6 +25,7 @@ OPERATOR = {
     ("networking.k8s.io", "networkpolicies"): set(KEPT),
     ("", "configmaps"): set(KEPT),
     ("gateway.networking.k8s.io", "httproutes"): set(KEPT),
+    ("serving.kserve.io", "inferenceservices"): {*WATCHED, *KEPT},
     ("", "pods"): {"list"},
     ("", "events"): {"create"},
     ("trainer.kubeflow.org", "trainjobs"): {*WATCHED, "create", "patch", "delete"},

@@ -18,7 +18,8 @@ from specs.digests import digest_of
 from specs.exports import Export
 from specs.records import dataset_key
 from specs.status import ConditionType, Reason
-from specs.workorders import ExportOrder, ImportOrder, ValidateOrder, export_digest, train_order
+from specs.ways import export_digest
+from specs.workorders import ExportOrder, ImportOrder, ValidateOrder, train_order
 from tests.support.builders import (
     GOLDEN,
     KEY,
@@ -204,7 +205,7 @@ def test_device_makes_its_engine_of_the_onnx_that_is_pinned() -> None:
     assert stage.spec.release.exports == {"trt": record.file}
     assert stage.plan.actions == ()
     rollout = stage.but(serving=None).plan.actions[0]
-    assert (rollout.target.file, rollout.target.build) == (record.file, "engine")  # type: ignore[union-attr]
+    assert (rollout.target.file, rollout.target.build) == (record.file, "engine:fp16")  # type: ignore[union-attr]
     assert not_acted_on(stage.spec) == []
 
 

@@ -16,6 +16,7 @@ from reconcilers.observing_traffic import question
 from reconcilers.summary import summarize
 from specs.facts import PullState
 from specs.placement import Shape
+from specs.profile_records import ProfileRecord
 from specs.release import Release
 from specs.serving_facts import CanaryState, Rejected, ServingState, Share
 from specs.status import ConditionType, ModelStatus, Reason
@@ -467,10 +468,16 @@ def test_traffic_of_both_is_asked_for() -> None:
 
 def test_profiles_count_only_for_the_release_before() -> None:
     """Estimated accuracy needs what both do on golden; of a release that git names no more nobody knows."""
-    base = beside(2, new=live(confidence=0.6))
-    for version, told in ((1, True), (0, True)):
-        failed = _asked(base, version=version).plan.step(GATE)
-        assert (failed is not None and failed.reason is Reason.LIVE_GATE_FAILED) is told
+    sure = [0] * 18 + [500, 0]
+    golden = ProfileRecord(
+        file=digest("f"), golden=digest("g"), task="classify", n=500, names=["milk", "bread"],
+        pictures={"confidence": sure}, classes={"milk": sure}, right={"milk": sure},
+    )  # fmt: skip
+    base = beside(3, 9999, new=live()).but(profile=golden, profile_before=golden)
+    for version, named in ((1, "estimated accuracy: "), (0, "mean top confidence: ")):
+        told = step(_asked(base, version=version), GATE).message
+        assert [name in told for name in ("estimated accuracy: ", "mean top confidence: ")].count(True) == 1
+        assert named in told
 
 
 def test_forecast_says_the_steps() -> None:

@@ -146,3 +146,17 @@ def test_work_that_needs_no_accelerator_gets_none(kind: str, accelerated: bool) 
     assert (dict(placed.limits), dict(placed.node_selector)) == (
         ({"nvidia.com/gpu": "1"}, {"gpu": "l4"}) if accelerated else ({}, {})
     )
+
+
+def test_only_trainings_are_train_jobs() -> None:
+    """The backend is that of trainings; what is measured and exported stays a Job. Without a word it is one as well."""
+    training = {"model": "yolo26n-cls.yaml", "backend": "TrainJob", "trainJob": {"numNodes": 2}}
+    train = TrainOrder(model="a/b", commit="c", inputs_digest=digest("one"), inputs={})
+    measure = EvaluateOrder(model="a/b", commit="c", subject=digest("one"), format="pt", task="classify",
+                            golden=digest("two"))  # fmt: skip
+    placed = placement_of(spec(training=training), train).train_job
+    assert placed is not None
+    assert placed.num_nodes == 2
+    assert placement_of(spec(training=training), measure).train_job is None
+    assert placement_of(spec(training=training | {"trainJob": None}), train).train_job is not None
+    assert placement_of(spec(training=training | {"backend": "Job"}), train).train_job is None

@@ -56,6 +56,22 @@ def test_release_not_serving_is_rolled_out_first() -> None:
     assert [type(action).__name__ for action in stage.plan.actions] == ["RollOut", "StartJob"]
 
 
+def test_what_the_device_makes_is_part_of_what_serves() -> None:
+    """Another format or precision of the same released file is asked for; that one failed says nothing of the other."""
+    exports = [{"name": "onnx", "format": "openvino", "buildOn": "Device"}]
+    stage = settled(exports=exports)
+    state = stage.world.serving
+    assert state is not None
+    assert stage.but(serving=replace(state, build="openvino")).plan.actions == ()
+    for other in ("", "engine", "openvino:fp16"):
+        (action,) = stage.but(serving=replace(state, build=other)).plan.actions
+        assert isinstance(action, RollOut)
+        assert action.target.build == "openvino"
+    failed = replace(state, ready=False, failed_file=state.file, failure="it cannot be made")
+    asked = {build: stage.but(serving=replace(failed, failed_build=build)) for build in ("engine", "openvino")}
+    assert [step_of(each).reason for each in asked.values()] == [Reason.ROLLING_OUT, Reason.ROLLOUT_FAILED]
+
+
 STATES = [
     (None, Reason.ROLLING_OUT, 1, "nothing serves"),
     (serving(V2.spec), Reason.SERVING, 0, "the release serves"),

@@ -33,27 +33,32 @@ def test_nothing_is_said_about_the_smallest_spec() -> None:
     assert sentences(release=pin, suspend=True, tuning=FULL["tuning"], gates=[gate]) == []
 
 
-MODEL = {"model": "yolo26n.pt"}
-EXPORT = {"name": "onnx", "format": "onnx"}
-SAID: dict[str, tuple[dict[str, Any], str]] = {
-    "Kubeflow": ({"training": MODEL | {"backend": "TrainJob"}}, "spec.training.backend"),
-    "serving backend": ({"serving": {"export": "onnx", "backend": "Triton"}}, "spec.serving.backend"),
-}
-
-
-@pytest.mark.parametrize(("sections", "field"), SAID.values(), ids=SAID.keys())
-def test_each_field_that_nothing_acts_on_has_its_sentence(sections: dict[str, Any], field: str) -> None:
-    """The sentence names the field as it stands in the file."""
-    assert sentences(**sections) == [f"{field}: understood, but not acted on yet"]
+def test_what_a_backend_cannot_do_is_said() -> None:
+    """Backends are a cluster's; what KServe or Triton cannot do of what is asked has a sentence each."""
+    alone = "spec.serving.backend: acted on in a cluster only; `trunkline agent` ignores it"
+    steps = {"canary": {"steps": [{"weight": 10}, {"mirror": 50}]}}
+    serving = {"export": "onnx", "strategy": steps}
+    signals = {"window": "1h", "signals": [{"name": "latency", "type": "Latency", "quantile": 0.95, "max": "80ms"}]}
+    asked = {"monitoring": signals, "labelling": FULL["labelling"]}
+    assert sentences(serving=serving | {"backend": "Deployment"}, **asked) == []
+    kserve = sentences(serving=serving | {"backend": "KServe"}, **asked)
+    assert kserve[0] == alone
+    assert [told.partition(": ")[0] for told in kserve[1:]] == ["spec.serving.strategy.canary.steps[1].mirror"]
+    triton = sentences(serving=serving | {"backend": "Triton"}, **asked)
+    assert [told.partition(": ")[0] for told in triton] == [
+        "spec.serving.backend", "spec.serving.strategy.canary", "spec.monitoring", "spec.labelling",
+    ]  # fmt: skip
 
 
 def test_pictures_are_kept_where_there_are_any() -> None:
-    """Labelling needs a server, and a task whose results that can read; else the sentence says which is missing."""
+    """Labelling needs a server; and asking people a task that they can answer by classes and boxes."""
     asked = {"labelling": FULL["labelling"]}
     assert sentences(**asked) == []
     assert sentences(**asked, serving=None) == ["spec.labelling: without spec.serving no picture ever comes"]
     (told,) = sentences(**asked, task="segment")
-    assert told.startswith("spec.labelling: what a model of this task finds cannot be read")
+    assert told.startswith("spec.labelling.queue: people are asked for classes and boxes only")
+    kept = {name: value for name, value in FULL["labelling"].items() if name != "queue"}
+    assert sentences(labelling=kept, task="segment") == []
 
 
 def test_base_weights_elsewhere_are_named() -> None:
@@ -76,7 +81,10 @@ def test_data_from_anywhere_is_acted_on() -> None:
     assert sentences(data=named, triggers={"onData": True}) == []
 
 
+MODEL = {"model": "yolo26n.pt"}
+EXPORT = {"name": "onnx", "format": "onnx"}
 CLUSTER: dict[str, tuple[dict[str, Any], str]] = {
+    "Kubeflow": ({"training": MODEL | {"backend": "TrainJob"}}, "spec.training.backend"),
     "Kueue": ({"training": MODEL | {"queueName": "gpu"}}, "spec.training.queueName"),
     "resources": ({"training": MODEL | {"resources": {"limits": {"cpu": "1"}}}}, "spec.training.resources"),
     "nodes": ({"training": MODEL | {"nodeSelector": {"gpu": "l4"}}}, "spec.training.nodeSelector"),
@@ -94,6 +102,30 @@ CLUSTER: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_only_a_cluster_acts_on_says_so(sections: dict[str, Any], field: str) -> None:
     """An agent has one machine, so it has no use for places and amounts."""
     assert f"{field}: acted on in a cluster only; `trunkline agent` ignores it" in sentences(**sections)
+
+
+def test_nodes_without_trainer_are_told() -> None:
+    """A Job has one pod, whatever a TrainJob would have had."""
+    told = sentences(training=MODEL | {"trainJob": {"numNodes": 2}})
+    assert told == ["spec.training.trainJob: only where spec.training.backend is TrainJob"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "gpus", "nodes", "processes"),
+    [
+        (16, "1", 1, 0), (16, "4", 1, 0), (16, "3", 1, 3), (-1, "2", 1, 2), (8, "2", 3, 6), (12, "2", 3, 0),
+        (-1, "1", 1, 0),
+    ],
+)
+def test_a_batch_that_processes_cannot_share_is_told(batch: int, gpus: str, nodes: int, processes: int) -> None:
+    """Before the training is started, which would end with the same words. ``processes`` is 0 where all is well."""
+    training = MODEL | {"args": {"batch": batch}, "resources": {"limits": {"nvidia.com/gpu": gpus}}}
+    if nodes > 1:
+        training |= {"backend": "TrainJob", "trainJob": {"numNodes": nodes}}
+    told = [sentence for sentence in sentences(training=training) if "cluster only" not in sentence]
+    why = f"{batch} cannot be shared by {processes} processes, so the training would end at once"
+    expected = [f"spec.training.args.batch: {why}; give a multiple of {processes}"]
+    assert told == (expected if processes else [])
 
 
 def test_auto_merge_without_gates_is_told() -> None:

@@ -29,3 +29,12 @@ def test_names_of_attempts_are_labels_that_keep_the_key(kind: str, model: str) -
         assert LABEL.fullmatch(name)
         assert name.startswith(f"{kind}-")
         assert name.endswith("-0123456789ab" + (f"-{number}" if number > 1 else ""))
+
+
+def test_attempts_with_shorter_names_keep_their_keys() -> None:
+    """Where a name becomes part of another one there is less room, and the model's name gives way."""
+    job = job_name("train", "retail/" + "a" * 60, "0123456789ab")
+    names = [attempt_name(job, number, 52) for number in (1, 2)]
+    assert [len(name) for name in names] == [52, 52]
+    assert [name.partition("0123456789ab")[2] for name in names] == ["", "-2"]
+    assert attempt_name("train-shelf-0123456789ab", 1, 52) == "train-shelf-0123456789ab"

@@ -19,6 +19,7 @@ from specs.digests import digest_of
 from specs.exports import needs_calibration
 from specs.modelspec import Task
 from specs.training import Tracking
+from specs.ways import export_digest
 from specs.workorders import (
     AnyOrder,
     CompareOrder,
@@ -27,7 +28,6 @@ from specs.workorders import (
     ProfileOrder,
     TrainOrder,
     ValidateOrder,
-    export_digest,
 )
 from tests.support import pictures
 from workloads.environment import provide_font
@@ -95,20 +95,20 @@ class Bench:
         """Order a comparison on golden."""
         return CompareOrder(**WHO, subject=subject, baseline=baseline, golden=self.golden, task=self.task)
 
-    def start(self, order: AnyOrder) -> subprocess.Popen[str]:
-        """Start the job's process, as a runtime would."""
+    def start(self, order: AnyOrder, **told: str) -> subprocess.Popen[str]:
+        """Start the job's process, as a runtime would, with further variables."""
         environment = {
             **os.environ, "TRUNKLINE_WORK_ORDER": order.encode().decode(), "TRUNKLINE_SCRATCH": str(self.scratch),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(ROOT), **told,
         }  # fmt: skip
         command = [sys.executable, "-m", "workloads", "--store", self.url]
         return subprocess.Popen(
             command, env=environment, cwd=self.scratch, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
 
-    def run(self, order: AnyOrder) -> Finished:
+    def run(self, order: AnyOrder, **told: str) -> Finished:
         """Do an order in a process of its own."""
-        process = self.start(order)
+        process = self.start(order, **told)
         log, _ = process.communicate(timeout=240)
         return Finished(process.returncode, log)
 

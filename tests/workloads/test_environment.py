@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workloads.environment import describe, isolate, scratch
+from workloads.environment import describe, isolate, scratch, take_variables
 
 
 @pytest.fixture
@@ -70,3 +70,22 @@ def test_ultralytics_is_kept_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert os.environ["YOLO_OFFLINE"] == os.environ["ULTRALYTICS_SAFE_LOAD"] == "true"
     assert os.environ["YOLO_AUTOINSTALL"] == "false"
     assert "ULTRALYTICS_API_KEY" not in os.environ
+
+
+def test_files_of_a_folder_become_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a mounted Secret has them: its own links are none, and what is set stays."""
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "..data" / "AWS_SECRET_ACCESS_KEY").write_text("from the Secret")
+    (tmp_path / "AWS_SECRET_ACCESS_KEY").symlink_to("..data/AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "AWS_PROFILE").write_text("from the Secret")
+    (tmp_path / "not-a-name").write_text("x")
+    monkeypatch.setenv("AWS_PROFILE", "from elsewhere")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("TRUNKLINE_VARIABLES", str(tmp_path))
+    before = set(os.environ)
+    take_variables()
+    assert set(os.environ) - before == {"AWS_SECRET_ACCESS_KEY"}
+    assert (os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["AWS_PROFILE"]) == ("from the Secret", "from elsewhere")
+    monkeypatch.delenv("TRUNKLINE_VARIABLES")
+    take_variables()

@@ -174,6 +174,7 @@ def test_leftovers_go(bench: Bench) -> None:
     bench.load(model)
     bench.load(other)
     (bench.root / "builds/.0123").write_bytes(b"half")
+    (bench.root / f"builds/{'0' * 64}.engine").write_bytes(b"never noted")
     bench.begin()
     assert len(bench.files()) == 4
     bench.cache.prune([other.file])

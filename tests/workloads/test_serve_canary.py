@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
 from specs.digests import hex_of
+from specs.kept_records import KeptRecord
 from specs.serving import ServerOptions
 from tests.support import onnx_models
 from tests.support.inference_server import (
@@ -36,7 +40,7 @@ PICTURE = onnx_models.picture()
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Give the server of most of these tests."""
-    with running(tmp_path_factory.mktemp("server")) as server:
+    with running(tmp_path_factory.mktemp("server"), "--grpc-port", "0") as server:
         yield server
 
 
@@ -247,6 +251,29 @@ def test_clients_never_see_its_trouble(server: ServerProcess) -> None:
     assert outcomes(server, 2) == {"ok": 1, "error": 3}, "what both refuse is the client's fault"
 
 
+def test_grpc_takes_part(server: ServerProcess) -> None:
+    """What comes by gRPC is shared, saved from the canary's trouble, and copied like all else."""
+    old = publish(server, 1)
+    new = onnx_models.publish(server.store, onnx_models.fragile_classifier(2))
+    ask(server, old, 1)
+    ask(server, new, 2, share=share(1, weight=50))
+    with contextlib.closing(InferenceServerClient(server.address["grpc"])) as client:
+
+        def answering(value: float, version: str = "") -> str:
+            given = InferInput("images", [1, 3, 32, 32], "FP32")
+            given.set_data_from_numpy(np.full((1, 3, 32, 32), value, np.float32))
+            return str(client.infer("digits", [given], version).get_response().model_version)
+
+        assert [answering(0.5) for _ in range(4)] == ["1", "2", "1", "2"]
+        assert [answering(666) for _ in range(2)] == ["1", "1"]
+        with pytest.raises(InferenceServerException, match="the model failed"):
+            answering(666, "2")
+        assert (outcomes(server, 1), outcomes(server, 2)) == ({"ok": 4}, {"ok": 2, "error": 2})
+        ask(server, new, 2, share=share(2, mirror=100))
+        assert answering(0.5) == "1"
+    wait_until(lambda: outcomes(server, 2) == {"ok": 3, "error": 2})
+
+
 def test_a_canary_of_another_size(server: ServerProcess) -> None:
     """Pictures are prepared for whoever answers, also for copies; tensors that only one takes that one answers."""
     rows = np.array([[4, 4, 20, 20, 0.9, 1]], np.float32)
@@ -353,3 +380,30 @@ def test_a_kill_takes_neither(tmp_path: Path) -> None:
         assert digits(server)["canary"]["ready"] is True
     finally:
         server.close()
+
+
+def test_pictures_are_kept_of_what_clients_were_told(server: ServerProcess) -> None:
+    """Pictures that either version answered are kept, with that version, by the options of the model; copies never."""
+    labelling = {"randomPercent": 100.0, "maxPerDay": 50}
+    _old, new = beside(server, share(1, weight=50))
+    assert ask(server, new, 2, share=share(1, weight=50), options={"labelling": labelling}) == 200
+    answered = {}
+    for seed in range(4):
+        answer = server.http.post(
+            "/models/digits/predict", content=onnx_models.picture(seed), headers={"Content-Type": "image/png"}
+        ).json()
+        answered[answer["request"]] = answer["version"]
+    assert sorted(answered.values()) == [1, 1, 2, 2]
+
+    def kept() -> dict[str, int]:
+        keys = [key for key in server.store.list("kept/digits/") if key.endswith(".json")]
+        records = [KeptRecord.decode(server.store.read(key) or b"") for key in keys]
+        return {record.request: record.version for record in records}
+
+    wait_until(lambda: kept() == answered)
+    assert ask(server, new, 2, share=share(2, mirror=100)) == 200
+    told = server.http.post(
+        "/models/digits/predict", content=onnx_models.picture(9), headers={"Content-Type": "image/png"}
+    ).json()
+    wait_until(lambda: outcomes(server, 2) == {"ok": 3})
+    wait_until(lambda: kept() == answered | {told["request"]: 1})

@@ -184,6 +184,25 @@ def test_everybody_at_once(place: Place) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("end", [1, 2, 3], ids=["given up", "took over", "replaced"])
+def test_copies_end_with_the_canary(place: Place, end: int) -> None:
+    """Whatever ends a canary, nobody takes copies any more, and it lets go of its engine once it answers nothing."""
+    mirrored = {"share": {"step": 1, "weight": 0, "mirror": 100}}
+
+    async def test() -> None:
+        async with place.server() as repository:
+            await repository.load("digits", place.asked(1))
+            await repository.load("digits", place.asked(2, **mirrored))
+            before, canary = repository.get("digits"), repository.get("digits", "2")
+            assert before.copies is not None
+            await repository.load("digits", place.asked(end))
+            assert [before.copies, canary.copies] == [None, None]
+            assert (before.gone, canary.gone) == (end != 1, end != 2)
+            assert repository.slots()["digits"].canary is None
+
+    run(test)
+
+
 def test_a_canary_under_another_name(place: Place) -> None:
     """The same file as another version and run is the same canary, unless it is said to be of other weights."""
 

@@ -86,11 +86,12 @@ def test_chunked_body_is_counted(server: ServerProcess) -> None:
     assert still_serves(server)
 
 
-def test_compressed_bomb(server: ServerProcess) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_compressed_bomb(server: ServerProcess, encoding: str) -> None:
     """A small compressed body that unpacks to far more than the limit gets 413."""
-    bomb = gzip.compress(bytes(200_000_000))
+    bomb = gzip.compress(bytes(150_000_000)) if encoding == "gzip" else zlib.compress(bytes(150_000_000))
     assert len(bomb) < MAX_BODY
-    answer = server.http.post(INFER, content=bomb, headers={"Content-Encoding": "gzip"})
+    answer = server.http.post(INFER, content=bomb, headers={"Content-Encoding": encoding})
     assert answer.status_code == 413
     assert still_serves(server)
 
@@ -137,6 +138,8 @@ def test_slow_heads(server: ServerProcess, said: bytes) -> None:
         pytest.param(b"\x00\x01\x02\x03\r\n\r\n", id="bytes"),
         pytest.param(b"GET / HTTP/9.9\r\n\r\n", id="version"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: " + b"b" * 20_000 + b"\r\n\r\n", id="long-header"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 1000 + b"\r\n", id="many-headers"),
+        pytest.param(b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", id="long-line"),
         pytest.param(head("Content-Length: -5"), id="negative-length"),
         pytest.param(head("Content-Length: 5\r\nTransfer-Encoding: chunked"), id="smuggling"),
         pytest.param(head("Transfer-Encoding: chunked") + b"zz\r\n", id="bad-chunk"),
@@ -148,10 +151,15 @@ def test_broken_http(server: ServerProcess, raw: bytes) -> None:
     assert still_serves(server)
 
 
-def test_deeply_nested_json(server: ServerProcess) -> None:
-    """JSON that is nested without end gets 400."""
-    body = b'{"inputs":[{"name":"images","shape":[1],"datatype":"FP32","data":' + b"[" * 50_000
+@pytest.mark.parametrize(
+    "data", [b"[" * 50_000, b'{"a":' * 30_000, b"[" + b"9" * 100_000 + b"]", b"[1e" + b"9" * 100_000 + b"]"],
+    ids=["lists", "objects", "digits", "exponent"],
+)
+def test_json_bombs(server: ServerProcess, data: bytes) -> None:
+    """JSON that is nested without end, and numbers without end, get 400."""
+    body = b'{"inputs":[{"name":"images","shape":[1],"datatype":"FP32","data":' + data + b"}]}"
     assert server.http.post(INFER, content=body).status_code == 400
+    assert still_serves(server)
 
 
 def huge_png() -> bytes:

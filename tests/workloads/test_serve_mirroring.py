@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,36 +12,18 @@ import numpy as np
 from specs.digests import digest_of
 from specs.records import ArtifactRecord
 from tests.support import onnx_models
+from tests.support.gated_engine import GatedEngine
 from workloads.serve.batching import Batcher
-from workloads.serve.engine import Engine, EngineFailure
 from workloads.serve.exposition import Metrics
 from workloads.serve.limits import Limits
 from workloads.serve.loading import Proven
 from workloads.serve.mirroring import HELD, MOST, Mirror
 from workloads.serve.served import Served
 from workloads.serve.state import Saved, Target
-from workloads.serve.tensors import Array
 from workloads.serve.watching import Watching
 
 ROWS = np.full((1, 3, 32, 32), 0.5, np.float32)
 BAD = np.full((1, 3, 32, 32), 666, np.float32)
-
-
-class GatedEngine(Engine):
-    """A real engine that waits for a gate before each run, and fails for 666."""
-
-    def __init__(self) -> None:
-        super().__init__(onnx_models.classifier(), image_size=(32, 32), threads=1)
-        self.gate = threading.Event()
-        self.entered = threading.Event()
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run once the gate is open."""
-        self.entered.set()
-        assert self.gate.wait(30)
-        if (inputs[onnx_models.INPUT] == 666).any():
-            raise EngineFailure("the devil's number")
-        return super().run(inputs)
 
 
 @dataclass
@@ -74,7 +55,7 @@ class Bench:
 async def bench(percent: int) -> AsyncIterator[Bench]:
     """Give a bench whose mirror takes so many of a hundred requests."""
     metrics, watching = Metrics(), Watching()
-    engines = [GatedEngine(), GatedEngine()]
+    engines = [GatedEngine(onnx_models.classifier()), GatedEngine(onnx_models.classifier())]
     served = []
     for version, engine in enumerate(engines, start=1):
         file = digest_of({"version": version})

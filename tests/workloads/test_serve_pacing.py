@@ -69,6 +69,15 @@ def test_times_of_sizes_never_seen_are_guessed() -> None:
     assert pace.expected(32) == pytest.approx(0.160)
 
 
+def test_how_long_those_ahead_take() -> None:
+    """They go in the best batches; where only large requests were seen, their rows tell how long one takes."""
+    assert Pace(16).drained(100) == 0.0
+    assert taught(16, first=0.010, more=0.002).drained(32) == pytest.approx(2 * 0.040, rel=0.01)
+    large = Pace(16)
+    large.learn(8, 0.080)
+    assert large.drained(4) == pytest.approx(0.040, rel=0.01)
+
+
 def test_one_slow_inference_is_forgotten() -> None:
     """The first inference, which is often slow, weighs little after a while."""
     pace = Pace(1)

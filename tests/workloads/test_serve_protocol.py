@@ -120,3 +120,13 @@ def test_damaged_binary_requests(shape: list[int], datatype: str, size: int | No
     else:
         assert call.inputs["x"].shape == tuple(shape)
         assert size == len(tail)
+
+
+def test_json_has_a_limit_of_its_own() -> None:
+    """Numbers as text take far more memory than their bytes, and nobody else is served meanwhile: 413 above a limit."""
+    body = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[1,2]}]}'
+    assert protocol.parse(body, None, most=len(body)).inputs["x"].tolist() == [1, 2]
+    refusal = attempt(lambda: protocol.parse(body, None, most=len(body) - 1))
+    assert isinstance(refusal, Refusal)
+    assert refusal.status == 413
+    assert "binary" in refusal.message

@@ -24,7 +24,8 @@ from specs.signatures import (
     signature_key,
     signatures_of,
 )  # fmt: skip
-from specs.workorders import AnyOrder, ExportOrder, export_digest
+from specs.ways import export_digest
+from specs.workorders import AnyOrder, ExportOrder
 from tests.support import onnx_models
 from tests.support.orders import WHO, Bench, bench
 from tests.support.signing import NOON, key

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from specs.records import ExportRecord, RunRecord, export_key, run_key
-from specs.workorders import ExportOrder, TrainOrder, export_digest
+from specs.ways import export_digest
+from specs.workorders import ExportOrder, TrainOrder
 from tests.support.orders import Bench, bench
 from tests.support.released_in_git import Released, manifest
 from tests.support.typed import ROOT, process

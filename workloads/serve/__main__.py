@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import resource
 import signal
 import sys
 import warnings
@@ -30,6 +31,8 @@ PROVIDERS_VARIABLE = "TRUNKLINE_PROVIDERS"
 _LAST_WORDS = 1000
 """Characters of the last line: Kubernetes keeps 2048 bytes of a log's end."""
 _LONGEST_DRAIN = 3600
+_FILES = 128
+"""That are open beside connections, at most."""
 _UNITS: dict[str, int] = {
     "": 1, "B": 1, **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
     **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
@@ -80,6 +83,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         max_body=options.max_body, max_held=max(Limits.max_held, options.max_body), max_pixels=options.max_pixels,
         queue=options.queue, body_timeout=options.body_timeout, idle_timeout=options.idle_timeout,
         max_batch=options.max_batch, threads=options.threads, providers=options.providers,
+        max_json=min(Limits.max_json, options.max_body), max_connections=options.max_connections,
         memory_budget=options.memory_budget,
     )  # fmt: skip
     cache = options.cache or options.state / "cache"
@@ -131,6 +135,12 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _connections() -> int:
+    """Give how many connections there may be, with room for files beside them."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Limits.max_connections if soft < 0 else max(64, min(Limits.max_connections, soft - _FILES))
+
+
 def _port(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 65535:
@@ -171,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--no-keep", dest="keep", action="store_false", help="keep no pictures, whatever specs ask for")
     option("--max-body", default=Limits.max_body, type=_positive, metavar="BYTES", help="of one request")
     option("--max-pixels", default=Limits.max_pixels, type=_positive, metavar="N", help="of one picture")
+    option("--max-connections", default=_connections(), type=_positive, metavar="N", help="at once")
     option("--queue", default=Limits.queue, type=_positive, metavar="N", help="requests of a model that may wait")
     option("--max-batch", default=Limits.max_batch, type=_positive, metavar="N", help="rows in one inference")
     option("--threads", default=len(os.sched_getaffinity(0)), type=_positive, metavar="N", help="inside one inference")

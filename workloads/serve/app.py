@@ -22,6 +22,7 @@ from specs.monitoring import Labelling
 from workloads.serve.answers import Refusal, json_answer
 from workloads.serve.builds import Attestations, Builds
 from workloads.serve.cache import Blobs, Cache
+from workloads.serve.door import Door
 from workloads.serve.exposition import Metrics
 from workloads.serve.keeping import Keeper
 from workloads.serve.keeping_series import KeptSeries
@@ -153,7 +154,11 @@ class Server:
         """
         self._small = asyncio.create_task(keep_small())
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024).start()
+        limits = self._settings.limits
+        await Door(
+            self._runner, self._settings.host, self._settings.port,
+            most=limits.max_connections, patience=limits.body_timeout,
+        ).start()  # fmt: skip
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         wanted, spoken = self._settings.wanted, await self._listen_for_grpc()

@@ -47,6 +47,8 @@ class _Item:
     rows: int
     future: asyncio.Future[Outputs]
     since: float
+    behind: bool
+    """Whether others were before it when it came."""
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ class Batcher:
         if self._budget is not None:
             self._gaps.arrived(now, rows)
             self._demand_time(rows, self._budget, now)
-        item = _Item(inputs, rows, self._loop.create_future(), now)
+        item = _Item(inputs, rows, self._loop.create_future(), now, self._behind)
         if not self._arrived:
             # Whatever else arrives in this turn of the loop goes along: one wake-up of the thread, one inference.
             self._loop.call_soon(self._hand_over)
@@ -128,12 +130,16 @@ class Batcher:
             self._hand_over()
             self._waiting.put(None)
 
+    @property
+    def _behind(self) -> bool:
+        """Whether a request that comes now has to wait for others."""
+        return self._came > self._taken or self._running is not None
+
     def _demand_time(self, rows: int, budget: float, now: float) -> None:
         """Refuse a request that would be answered too late, before it makes others late; none that need not wait."""
-        ahead, running = self._came - self._taken, self._running
-        if not ahead and running is None:
+        if not self._behind:
             return
-        wait = self._pace.drained(ahead)
+        running, wait = self._running, self._pace.drained(self._came - self._taken)
         if running is not None:
             wait += max(0.0, running[0] + self._pace.expected(running[1]) - now)
         if wait + self._pace.expected(rows) > budget:
@@ -179,7 +185,7 @@ class Batcher:
         item: _Item | None = first
         while item is not None:
             left = self._left(item, now)
-            if item.future.cancelled() or (left is not None and left < 0):
+            if item.future.cancelled() or (item.behind and left is not None and left < 0):
                 batch.dropped.append(item)
             elif not batch.items:
                 most = self._pace.size(item.rows + self._waiting.qsize(), left)

@@ -36,8 +36,8 @@ from workloads.serve.tensors import DATATYPES
 
 log = logging.getLogger(__name__)
 
-Prove = Callable[[Engine], dict[str, float]]
-"""Runs the self-tests; gives the parity of an Attestation, and raises where there is none."""
+TryOut = Callable[[bytes], tuple[Engine, dict[str, float]]]
+"""Loads what was made and runs the self-tests; gives the engine and the parity of an Attestation, or raises."""
 
 
 class Attestations(Protocol):
@@ -86,24 +86,25 @@ class Builds:
     """A directory of engines. Methods may be called from any thread; the same engine is made by one at a time."""
 
     def __init__(self, root: Path, store: Attestations) -> None:
-        """Make the directory, and remove what a killed server left half-written."""
+        """Make the directory, and remove what a killed server left half-written, or without its note."""
         self._root = root
         self._store = store
         self._locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
         root.mkdir(parents=True, exist_ok=True)
-        for partial in root.glob(".*"):
-            partial.unlink(missing_ok=True)
+        unknown = (path for path in root.glob("[!.]*.engine") if not path.with_suffix(".json").exists())
+        for path in (*root.glob(".*"), *unknown):
+            path.unlink(missing_ok=True)
 
-    def obtain(self, onnx: str, build: Build, opening: Opening, read: Callable[[], bytes], prove: Prove) -> Made:
+    def obtain(self, onnx: str, build: Build, opening: Opening, read: Callable[[], bytes], try_out: TryOut) -> Made:
         """Give the engine for this device, made of the file with the digest ``onnx``, which ``read`` gives.
 
-        Raises Stalled ``BuildFailed``, ``LoadFailed``, and what ``read`` and ``prove`` raise; Transient where the
+        Raises Stalled ``BuildFailed``, ``LoadFailed``, and what ``read`` and ``try_out`` raise; Transient where the
         disk does not take it. That the store cannot be told is no trouble: see ``tell``.
         """
         plan = self._plan(onnx, build, opening)
         try:
             with self._locks[plan.path]:
-                made = self._reuse(plan, prove) or self._make(plan, read, prove)
+                made = self._reuse(plan, try_out) or self._make(plan, read, try_out)
                 self._forget_others(plan)
         except OSError as error:
             raise Transient("CacheUnavailable", f"cannot keep engines under {self._root}: {error}") from error
@@ -147,7 +148,7 @@ class Builds:
         path = self._root / f"{hex_of(digest_of(depends))}.engine"
         return _Plan(onnx, build, opening, versions, device, path)
 
-    def _reuse(self, plan: _Plan, prove: Prove) -> Made | None:
+    def _reuse(self, plan: _Plan, try_out: TryOut) -> Made | None:
         """Give what was made before, where it is what was noted and still proves itself."""
         note = _read(plan.note)
         if note is None or not plan.path.exists():
@@ -157,24 +158,22 @@ class Builds:
             log.warning("the engine %s on disk is not what was made; it is made again", short(note.engine))
             return None
         try:
-            return self._proven(plan, data, note, prove)
+            return self._proven(plan, data, note, try_out)
         except Stalled as error:
             log.warning("the engine %s is made again: %s", short(note.engine), error.message)
             return None
 
-    def _make(self, plan: _Plan, read: Callable[[], bytes], prove: Prove) -> Made:
+    def _make(self, plan: _Plan, read: Callable[[], bytes], try_out: TryOut) -> Made:
         log.info("making %s of %s for this device", plan.build.word, short(plan.onnx))
         _remove(plan.note)
         data = runtimes.build_engine(plan.build, read(), plan.opening)
         note = _Note(onnx=plan.onnx, build=plan.build.word, engine=digest_bytes(data))
         self._write(plan.path, data)
         self._write(plan.note, note.model_dump_json(indent=2).encode())
-        return self._proven(plan, data, note, prove)
+        return self._proven(plan, data, note, try_out)
 
-    def _proven(self, plan: _Plan, data: bytes, note: _Note, prove: Prove) -> Made:
-        engine = runtimes.open_engine(plan.build.format, data, plan.opening)
-        parity = prove(engine)
-        engine.memory += len(data)
+    def _proven(self, plan: _Plan, data: bytes, note: _Note, try_out: TryOut) -> Made:
+        engine, parity = try_out(data)
         if note.attestation is not None:
             return Made(engine, note.attestation)
         attestation = Attestation(

@@ -26,7 +26,7 @@ async def answered_instead(
     """
     served = await repository.instead(name, failed)
     if served is None:
-        raise refused(trouble) from trouble
+        raise refused(trouble)
     tally.series = served.observer.series
     ours = True
     try:
@@ -43,4 +43,8 @@ async def answered_instead(
 
 def refused(trouble: EngineFailure | Refusal) -> Refusal:
     """Give what a client is told."""
-    return trouble if isinstance(trouble, Refusal) else Refusal(500, f"the model failed: {trouble}")
+    if isinstance(trouble, Refusal):
+        return trouble
+    refusal = Refusal(500, f"the model failed: {trouble}")
+    refusal.__cause__ = trouble
+    return refusal

@@ -106,16 +106,17 @@ class Service:
                     self.repository, name, served, error, tally, answered
                 )  # fmt: skip
             named = self._watch(name, served, call, outputs, rows)
-            if served.copies is not None:
-                served.copies.offer(call.inputs[served.engine.inputs[0].name])
             parameters = {FILE_PARAMETER: served.file, REQUEST_PARAMETER: named}
             return response_of(call, name, served.target.version, outputs, parameters)
 
-    def _watch(self, name: str, served: Served, call: protocol.Call, outputs: dict[str, Any], rows: int) -> str:
-        """Count what was answered, and give the request's name."""
+    def _watch(self, name: str, served: Served, call: protocol.Call, outputs: Outputs, rows: int) -> str:
+        """Count what was answered, offer a copy to who wants one, and give the request's name."""
         named = call.id if call.id and is_name(call.id) else self.watching.recent.name()
         found = findings(served.artifact, outputs, rows)
-        self.watching.answered(name, served, named, rows=call.inputs[served.engine.inputs[0].name], found=found)
+        tensor = call.inputs[served.engine.inputs[0].name]
+        self.watching.answered(name, served, named, rows=tensor, found=found)
+        if served.copies is not None:
+            served.copies.offer(tensor)
         return named
 
     async def index(self, request: Any) -> bytes:

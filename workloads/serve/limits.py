@@ -32,11 +32,15 @@ class Limits:
     max_body: int = 64 * MIB
     max_held: int = 512 * MIB
     """Bytes of bodies in memory at once, over all requests."""
+    max_json: int = 32 * MIB
+    """Of one request: numbers as text take up to sixteen times their bytes while they are read, and hold the loop."""
+    max_connections: int = 4096
     max_pixels: int = 64_000_000
     """Width times height of an uploaded picture, judged before it is decoded."""
     queue: int = 256
     """Requests of one model that may wait; the next one gets 429."""
     body_timeout: float = 30.0
+    """For a whole body, and without any progress in sending an answer."""
     idle_timeout: float = 60.0
     """For a connection without a complete request head: new, slow or kept alive."""
     max_batch: int = 16
@@ -57,7 +61,7 @@ class Intake:
     """Reads bodies within the limits, which hold for one body and for all of them together."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._held = 0
 
     @property
@@ -71,11 +75,11 @@ class Intake:
         Entering raises Refusal: 413 (before reading anything where Content-Length tells), 408, 429, and 400 for a
         broken encoding.
         """
-        return Body(self, self._limits, request)
+        return Body(self, self.limits, request)
 
     def hold(self, size: int) -> None:
         """Count more bytes, or fewer; Refusal 429 where there are too many."""
-        if size > 0 and self._held + size > self._limits.max_held:
+        if size > 0 and self._held + size > self.limits.max_held:
             raise Refusal(429, "the server holds as many request bodies as it may; try again soon", headers=SOON)
         self._held += size
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
+from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,11 +24,15 @@ from workloads.serve.answers import Refusal
 from workloads.serve.cache import Cache
 from workloads.serve.engine import ANY, Engine, EngineFailure, Opening
 from workloads.serve.images import decode
-from workloads.serve.limits import MIB, Limits
+from workloads.serve.limits import Limits
+from workloads.serve.memory import trim
 from workloads.serve.results import agree
 from workloads.serve.state import Target
 from workloads.serve.tensors import DATATYPES, Array
 from workloads.serve.trust import Records
+
+_MEASURING = threading.Lock()
+"""Held by whoever measures how much memory an engine takes."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,11 @@ class Proven:
     """Where this server made the engine of the artifact's file."""
 
 
-def read_artifact(store: Records, target: Target) -> ArtifactRecord:
+def read_artifact(store: Records, target: Target, *, formats: Collection[str] | None = None) -> ArtifactRecord:
     """Give the record of the target's file.
 
     Raises Stalled ``ArtifactMissing``, CorruptArtifact where the record is not one or contradicts the target,
-    ``LoadFailed`` for a format that this server does not run.
+    ``LoadFailed`` for a format that is none of ``formats``, or where none are named, that this server does not run.
     """
     text = store.read(artifact_key(target.file))
     if text is None:
@@ -57,49 +64,51 @@ def read_artifact(store: Records, target: Target) -> ArtifactRecord:
         if found != asked:
             msg = f"{artifact_key(target.file)} is about {field} {short(found)}, but {short(asked)} was asked for"
             raise CorruptArtifact(msg)
-    runtimes.check(artifact.format)
+    if formats is None:
+        runtimes.check(artifact.format)
+    elif artifact.format not in formats:
+        names = " and ".join(formats)
+        raise Stalled("LoadFailed", f"the file's format is {artifact.format!r}; this server runs {names} only")
     return artifact
 
 
 def load(artifact: ArtifactRecord, cache: Cache, limits: Limits, *, build: Build | None = None) -> Proven:
     """Give an engine for the artifact's file: digest verified, engine loaded, all self-tests passed.
 
-    With ``build`` the engine is made of the file, which is ONNX, unless it is there already. Its memory is the size of
-    its file and what the process grew meanwhile; another load beside this one, and memory that was free before, make
-    that inexact. Raises Stalled ``ArtifactMissing``, ``LoadFailed``, ``EngineMismatch``, ``BuildFailed``,
-    ``SelfTestFailed``, ``OverBudget``; CorruptArtifact; Transient.
+    With ``build`` the engine is made of the file, which is ONNX, unless it is there already. Raises Stalled
+    ``ArtifactMissing``, ``LoadFailed``, ``EngineMismatch``, ``BuildFailed``, ``SelfTestFailed``; CorruptArtifact;
+    Transient.
     """
-    before = limits.resident()
-    proven = _built(artifact, cache, limits, build) if build else _as_it_is(artifact, cache, limits)
-    proven.engine.memory += max(limits.resident() - before, 0)
-    if limits.memory_budget is not None and proven.engine.memory > limits.memory_budget:
-        took, may = (f"{size / MIB:.1f} MiB" for size in (proven.engine.memory, limits.memory_budget))
-        msg = f"the model takes about {took}, but all models together may take {may} (--memory-budget)"
-        raise Stalled("OverBudget", msg)
-    return proven
-
-
-def _as_it_is(artifact: ArtifactRecord, cache: Cache, limits: Limits) -> Proven:
-    data = _blob(cache, artifact.file)
-    engine = runtimes.open_engine(artifact.format, data, _opening(artifact, limits))
-    prove(engine, artifact, cache)
-    engine.memory += len(data)
-    return Proven(engine, artifact)
-
-
-def _built(artifact: ArtifactRecord, cache: Cache, limits: Limits, build: Build) -> Proven:
+    opening = Opening(artifact.image_size, limits.threads, limits.providers, built_on=artifact.runtime)
+    if build is None:
+        data = _blob(cache, artifact.file)
+        return Proven(_opened(data, artifact.format, opening, artifact, cache, limits), artifact)
     if artifact.format != "onnx" or cache.builds is None:
         raise Stalled("BuildFailed", f"{build.format} is made of onnx only, and the file is {artifact.format}")
-    opening = replace(_opening(artifact, limits), precision=build.precision, built_on=None)
-    made = cache.builds.obtain(
-        artifact.file, build, opening, read=lambda: _blob(cache, artifact.file),
-        prove=lambda engine: _parity(engine, artifact, cache),
-    )  # fmt: skip
+    opening = replace(opening, precision=build.precision, built_on=None)
+
+    def try_out(data: bytes) -> tuple[Engine, dict[str, float]]:
+        engine = _opened(data, build.format, opening, artifact, cache, limits)
+        return engine, _parity(engine, artifact, cache)
+
+    made = cache.builds.obtain(artifact.file, build, opening, lambda: _blob(cache, artifact.file), try_out)
     return Proven(made.engine, artifact, made.attestation)
 
 
-def _opening(artifact: ArtifactRecord, limits: Limits) -> Opening:
-    return Opening(artifact.image_size, limits.threads, limits.providers, built_on=artifact.runtime)
+def _opened(
+    data: bytes, format_: str, opening: Opening, artifact: ArtifactRecord, cache: Cache, limits: Limits
+) -> Engine:  # fmt: skip
+    """Load and prove an engine, and estimate its memory: the size of its file, and what the process grew meanwhile."""
+    # With a budget that matters, so one at a time; what is free would hide what is needed.
+    with _MEASURING if limits.memory_budget is not None else nullcontext():
+        trimmed = limits.memory_budget is not None and trim()
+        before = limits.resident()
+        engine = runtimes.open_engine(format_, data, opening)
+        prove(engine, artifact, cache)
+        if trimmed:
+            trim()
+        engine.memory += len(data) + max(limits.resident() - before, 0)
+    return engine
 
 
 def prove(engine: Engine, artifact: ArtifactRecord, cache: Cache) -> None:
@@ -149,8 +158,7 @@ def _prove(engine: Engine, artifact: ArtifactRecord, test: SelfTest, cache: Cach
 
 
 def _parity(engine: Engine, artifact: ArtifactRecord, cache: Cache) -> dict[str, float]:
-    """Run all self-tests; give how far the answers are from the recorded ones, how far they may be, and how many."""
-    prove(engine, artifact, cache)
+    """Give how far the answers to the self-tests are from the recorded ones, how far they may be, and how many."""
     worst, allowed = 0.0, engine.tolerance
     for test in artifact.self_tests:
         tensor, expected = _read_arrays(cache, test, "self-test")
@@ -162,9 +170,9 @@ def _parity(engine: Engine, artifact: ArtifactRecord, cache: Cache) -> dict[str,
 
 
 def difference(task: Task, expected: Array, given: Array) -> float:
-    """Give the tolerance within which two answers agree: one, two or five times a power of ten; infinite beyond one."""
-    steps = (lead * 10.0**power for power in range(-7, 0) for lead in (1, 2, 5))
-    return next((step for step in (0.0, *steps, 1.0) if agree(task, expected, given, step)), float("inf"))
+    """Give the tolerance within which two answers agree: one, two or five times a power of ten, at most 1."""
+    steps = (float(f"{lead}e{power}") for power in range(-7, 0) for lead in (1, 2, 5))
+    return next((step for step in (0.0, *steps) if agree(task, expected, given, step)), 1.0)
 
 
 def _prove_picture(data: bytes, tensor: Array, artifact: ArtifactRecord, tolerance: float, title: str) -> None:
@@ -190,6 +198,11 @@ def _compare(
         if not agree(artifact.task, wanted, answers[name], tolerance):
             msg = f"{title}: output {name!r} differs from the recorded answer by more than {tolerance:g}"
             raise Stalled("SelfTestFailed", msg)
+
+
+def read_input(cache: Cache, test: SelfTest) -> Array:
+    """Give the input tensor of a self-test; raises as ``load`` does."""
+    return _read_arrays(cache, test, "a self-test")[0]
 
 
 def _read_arrays(cache: Cache, test: SelfTest, title: str) -> tuple[Array, dict[str, Array]]:

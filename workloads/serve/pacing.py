@@ -31,6 +31,7 @@ class Pace:
         self._seconds = [0.0] * (most + 1)
         self._least = [0.0] * (most + 1)
         self._seen = [0] * (most + 1)
+        self._each = 0.0
         self._since_look = 0
         self._upwards = True
         self.most = most
@@ -47,6 +48,8 @@ class Pace:
         least = self._least[rows]
         self._least[rows] = min(seconds, least + _RISE * (seconds - least)) if self._seen[rows] > 1 else seconds
         self.best = self._find_best()
+        usual = self.best if self._seen[self.best] else rows
+        self._each = (self._seconds[usual] + HANDING) / usual
 
     def expected(self, rows: int) -> float:
         """Give the seconds that an inference will take, of any number of rows; 0 while nothing is known."""
@@ -73,8 +76,8 @@ class Pace:
         return next(size for size in known if self.of_row(size) <= least * (1 + _GAIN))
 
     def drained(self, rows: int) -> float:
-        """Give the seconds until so many rows are through, in the best batches."""
-        return rows * (self.expected(self.best) + HANDING) / self.best if self._seen[self.best] else 0.0
+        """Give the seconds until so many rows are through, in the best batches; 0 while nothing is known."""
+        return rows * self._each
 
     def size(self, waiting: int, left: float | None = None) -> int:
         """Give how many rows the next batch may have where so many wait and the first has ``left`` seconds.

@@ -106,6 +106,7 @@ class Parking:
         finally:
             self._waiting[served] -= 1
             self._waiting += Counts()  # drops what is 0
+            self._freed.set()  # who waits for room on behalf of nobody shall see that
 
     def _came(self, served: Served, task: asyncio.Task[None]) -> None:
         del self._coming[served]
@@ -114,7 +115,8 @@ class Parking:
 
     async def _bring_back(self, served: Served) -> None:
         need = served.engine.memory
-        await self._room(need, served)
+        if not await self._room(need, served):
+            return
         self._expected[served] = need
         try:
             proven = await self._reopen(served)
@@ -130,15 +132,18 @@ class Parking:
         self._awake[served] = None
         self._make_room(0)
 
-    async def _room(self, need: int, served: Served) -> None:
-        """Wait until so many bytes fit; no longer than anybody waits for the version."""
+    async def _room(self, need: int, served: Served) -> bool:
+        """Wait until so many bytes fit, as long as anybody waits for the version; whether they do, and it is wanted."""
         self._wanting += 1
         try:
-            while served in self._waiting and not (served.gone or self._make_room(need)):
+            while served in self._waiting and not served.gone:
+                if self._make_room(need):
+                    return True
                 self._freed.clear()
                 await self._freed.wait()
         finally:
             self._wanting -= 1
+        return False
 
     def _make_room(self, need: int) -> bool:
         """Park what is idle until so many bytes fit; whether they do. Alone, anything may try."""

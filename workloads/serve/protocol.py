@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from workloads.serve import tensors
 from workloads.serve.answers import Refusal
+from workloads.serve.limits import Limits
 from workloads.serve.tensors import Array
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -79,9 +80,15 @@ class Call:
     """How all outputs go back where none are named."""
 
 
-def parse(body: bytes, header_length: str | None) -> Call:
-    """Read a request; ``header_length`` is the header of that name. Raises Refusal 400, never anything else."""
+def parse(body: bytes, header_length: str | None, *, most: int = Limits.max_json) -> Call:
+    """Read a request; ``header_length`` is the header of that name.
+
+    Raises Refusal 413 for more than ``most`` bytes of JSON, 400 for all else, and nothing but refusals.
+    """
     split = _header_length(header_length, len(body))
+    if split > most:
+        message = f"the request has {split} bytes of JSON; this server takes {most}: send tensors as binary data"
+        raise Refusal(413, message)
     head = body if split == len(body) else body[:split]
     try:
         request = _remembered(head) if split <= _SHORT else _Request.model_validate_json(head)

@@ -63,6 +63,8 @@ class Served:
 
     @options.setter
     def options(self, options: ServerOptions) -> None:
+        """Do other things from now on."""
+        """Take others from here on."""
         self._options = options
         self.batcher.follow(options.batching)
 

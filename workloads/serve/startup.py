@@ -23,7 +23,7 @@ HOPELESS_EXIT = 10
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between two tries."""
 
-_HOPELESS = frozenset({
+HOPELESS = frozenset({
     "ArtifactMissing", "BuildFailed", "CorruptArtifact", "EngineMismatch", "LoadFailed", "OverBudget", "SelfTestFailed",
     "SignatureInvalid", "SignatureMissing",
 })  # fmt: skip
@@ -76,11 +76,11 @@ async def serve_only(
 async def _until_done(title: str, attempt: Callable[[], Awaitable[None]], told: Callable[[str], None]) -> None:
     """Try until it is done; Hopeless where it never will be."""
     told(f"{title} is being loaded")
-    for pause in _pauses():
+    for pause in pauses():
         try:
             await attempt()
         except TrunklineError as error:
-            if error.reason in _HOPELESS:
+            if error.reason in HOPELESS:
                 raise Hopeless(error.reason, error.message) from error
             log.warning("%s cannot be loaded now, next try in %.0f s: %s", title, pause, error.message)
             told(f"{title} cannot be loaded now: {error.message}")
@@ -108,7 +108,7 @@ def _is_known(saved: Saved, wanted: Wanted, beside: Beside) -> bool:
     return (saved.target, canary) == (wanted.target, beside.asked.target)
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
     """Give pauses in seconds, without end: longer and longer, and never the same for all servers."""
     longest = FIRST_PAUSE
     while True:

@@ -9,11 +9,11 @@ from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 from specs.builds import Build
-from specs.errors import Transient
+from specs.errors import Stalled, Transient
 from specs.records import ArtifactRecord
 from workloads.serve.cache import Blobs, Cache
 from workloads.serve.engine import Parked
-from workloads.serve.limits import Limits
+from workloads.serve.limits import MIB, Limits
 from workloads.serve.loading import Proven, load, prove, read_artifact
 from workloads.serve.served import Served
 from workloads.serve.state import Saved, State, Target
@@ -57,8 +57,13 @@ class Supply:
         return (await self.look_up(target))[1] if self._trust.keys else {}
 
     async def engine(self, saved: Saved) -> Proven:
-        """Load; raises as ``loading.load``."""
-        return await self._open(saved.artifact, saved.target)
+        """Load; raises as ``loading.load``, and Stalled ``OverBudget`` where one engine takes more than all may."""
+        proven, budget = await self._open(saved.artifact, saved.target), self._limits.memory_budget
+        if budget is not None and proven.engine.memory > budget:
+            took, may = (f"{size / MIB:.1f} MiB" for size in (proven.engine.memory, budget))
+            msg = f"the model takes about {took}, but all models together may take {may} (--memory-budget)"
+            raise Stalled("OverBudget", msg)
+        return proven
 
     async def engine_again(self, saved: Saved, *, park: bool = False) -> Proven:
         """Load what served before, if it is still trusted; needs no store where disk has all of it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from adapters import artifact_signatures
 from specs.errors import Stalled
 from specs.signatures import TrustedKey, WeightsClaim
 from workloads.serve.state import Target
@@ -52,6 +51,9 @@ class Trust:
         Stalled ``SignatureMissing``, ``SignatureInvalid``, ``ArtifactMissing``; Transient of the store.
         """
         if self.keys:
+            # Takes seven megabytes, which servers without keys need not have.
+            from adapters import artifact_signatures
+
             claim = artifact_signatures.export_claim(records, target.file, target.weights)
             artifact_signatures.check(records, claim, self.keys)
             artifact_signatures.check(records, WeightsClaim(file=target.weights, run=target.run), self.keys)

@@ -189,6 +189,8 @@ def _fits(truth: _Truth, task: str) -> None:
         raise Refusal(400, "the model tells the class of a picture: give its label, not boxes")
     if task != "classify" and truth.boxes is None:
         raise Refusal(400, "the model finds objects: give boxes, all that are in the picture, not a label")
+    if task == "obb":
+        raise Refusal(400, "the truth about rotated boxes is not counted: how far two of them overlap is not measured")
 
 
 def _predictions(answered: Answered, picture: int | None) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ class Protocol:
     ) -> None:
         self._repository = repository
         self._intake = intake
+        self._most_json = intake.limits.max_json
         self._metrics = metrics
         self._watching = watching
         self._version = version
@@ -98,7 +99,7 @@ class Protocol:
             async with self._intake.body(request) as body:
                 served = await self._answering(request)
                 tally.series = served.observer.series
-                call = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
+                call = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH), most=self._most_json)
                 try:
                     rows = served.engine.check(call.inputs, call.outputs)
                     with served.lease():
@@ -119,7 +120,7 @@ class Protocol:
     ) -> tuple[Served, tuple[int, Outputs]]:
         """Have what serves answer for a canary, unless the client asked for exactly that version."""
         if "version" in request.match_info:
-            raise refused(trouble) from trouble
+            raise refused(trouble)
 
         async def answer(served: Served) -> tuple[int, Outputs]:
             rows = served.engine.check(call.inputs, call.outputs)

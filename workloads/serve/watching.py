@@ -41,7 +41,7 @@ class Watching:
         artifact = served.artifact
         if not self.counted(name, served, rows=rows, found=found, size=size) or not found:
             return
-        if artifact.task != "obb":
+        if artifact.task != "obb":  # whose truth is not counted
             answer = Answered(served.target.version, artifact, found, len(rows), size or artifact.image_size)
             self.recent.remember(name, request, answer)
 
