@@ -24,7 +24,7 @@ from specs.errors import Stalled, Transient
 
 _ALLOWED = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "MPLCONFIGDIR",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "MPLCONFIGDIR", "TRUNKLINE_CHECKPOINT_SECONDS",
 })  # fmt: skip
 _ALLOWED_PREFIXES = (
     "LC_", "PYTHON", "AWS_", "FSSPEC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "YOLO_", "ORT_",

@@ -27,7 +27,7 @@ from adapters.kubernetes_kserve import (
     predictor,
 )  # fmt: skip
 from adapters.kubernetes_pods import MODEL, Owners, PodStyle, selector
-from adapters.kubernetes_serving import SERVE, Failure, style_digest
+from adapters.kubernetes_serving import FILE, SERVE, VERSION, Failure, style_digest
 from adapters.kubernetes_verdicts import answering, failure, hindrance
 from specs.errors import Stalled, Transient
 from specs.modelspec import ModelKey
@@ -84,7 +84,7 @@ class KServeServers:
             raise Stalled("BackendMissing", f"{text}, or set spec.serving.backend to Deployment")
         live = self._children.live(INFERENCE_SERVICE, owner, kserve_name(key.name))
         held = self._children.live(CONFIG_MAP, owner, kserve_name(key.name))
-        before = Memory.of(held) if live is not None else None
+        before = None if live is None else Memory.of(held) or self._guessed(live, key)
         mode = (mode_of(live) if live is not None else "") or self._mode
         made = predictor(owner, self._style, target, mode)
         told = Told.of(live, before) if live is not None and before is not None else None
@@ -159,7 +159,7 @@ class KServeServers:
         same = old.template == template
         fresh = replace(fresh, before=old.before) if same else fresh
         asked = (target.version, target.file)
-        if target.share is not None and asked != (old.beside if old.has_canary else old.release):
+        if target.share is not None and asked != (old.beside if old.beside_file else old.release):
             return self._shared(fresh, target.share, told)
         if old.has_canary and asked == old.release:
             return fresh  # it serves alone from now on
@@ -170,9 +170,9 @@ class KServeServers:
     def _shared(self, fresh: Memory, share: Share, told: Told) -> Memory:
         """Let a release be a canary beside what serves."""
         old = told.memory
-        if old.has_canary:
+        if old.beside_file:
             beside = old.beside_version, old.beside_file
-        elif told.alone and not old.beside_file:
+        elif told.alone:
             beside = old.version, old.file
         else:
             raise Transient("RolloutUnderWay", f"v{old.version} does not serve alone yet; the canary comes after it")
@@ -198,6 +198,19 @@ class KServeServers:
         if version is None or target.version > version:
             return None
         return None if told.loaded else failure(told.rollout, self._pods(key)) or told.verdict
+
+    def _guessed(self, live: Object, key: ModelKey) -> Memory:
+        """Remember again what can be seen, where somebody deleted the ConfigMap: a canary stays one."""
+        wanted = live["spec"].get("predictor") or {}
+        notes = wanted.get("annotations") or {}
+        memory = Memory(str(notes.get(VERSION, "")), str(notes.get(FILE, "")), template=str(notes.get(TEMPLATE, "")))
+        if wanted.get("canaryTrafficPercent") is None:
+            return memory
+        told = Told.of(live, memory)
+        answer, _ = answering(told.rollout, told.answering(self._pods(key)))
+        if answer is None or answer == memory.release:
+            raise Transient("RolloutUnderWay", f"nobody knows what serves beside the canary of {key}; looking again")
+        return replace(memory, beside_version=str(answer[0] or ""), beside_file=answer[1] or "")
 
     def _pods(self, key: ModelKey) -> Sequence[Object]:
         return self._api.list(POD, key.namespace, labels=kserve_labels(key.name))

@@ -13,6 +13,7 @@ PARTS = {
     "server-yolo": ["benchmarks.yolo"],
     "training": ["benchmarks.training"],
     "signals": ["benchmarks.signals"],
+    "exports": ["benchmarks.exports"],
 }
 
 

@@ -70,7 +70,8 @@ def places(events: Iterable[Event]) -> Iterator[Place]:
 
 def _named(evidence: Evidence) -> Iterator[tuple[str, str | None]]:
     data, run = evidence.data, evidence.run
-    for role, told in (("training data", data.train), ("golden data", data.golden)):
+    sets = (("training data", data.train), ("golden data", data.golden), ("calibration data", data.calibration))
+    for role, told in sets:
         yield role, told.digest if told else None
         if told is not None and told.pinned != told.digest:
             yield f"{role} as git names it", told.pinned
@@ -129,7 +130,10 @@ def _exported(found: ExportEvidence | None) -> str:
     if record is None:
         return "nothing is recorded about it"
     words = ", ".join(f"{key}={value}" for key, value in sorted(record.args.items()))
-    return f"{record.format}{f' with {words}' if words else ''}"
+    made = f"{record.format}{f' with {words}' if words else ''}"
+    calibrated = f", INT8 by the pictures of {short(record.calibration)}" if record.calibration else ""
+    device = f", for {record.runtime['gpu']}" if "gpu" in record.runtime else ""
+    return made + calibrated + device
 
 
 def _trained(evidence: Evidence | None) -> str:

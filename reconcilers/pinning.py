@@ -53,6 +53,8 @@ def settled_pins(ctx: Context) -> tuple[Action, ...]:
 
 def answered(ctx: Context) -> tuple[Action, ...]:
     """Close open proposals about data: the tracked branch names what they ask for, or asks for something else."""
+    if not any(each.intent == INTENT for each in ctx.observed.proposals):
+        return ()
     given = ctx.spec.data.named
     asked = (dict(some) for count in range(1, len(given) + 1) for some in combinations(given, count))
     return applied(ctx, INTENT, *map(content, asked), otherwise=_OTHER)

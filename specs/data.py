@@ -124,5 +124,8 @@ class Data(Section):
     @property
     def named(self) -> list[tuple[str, Source]]:
         """Every data set that is named, after its field."""
-        every = (("train", self.train), ("golden", self.golden), ("calibration", self.calibration))
-        return [(f"spec.data.{name}", source) for name, source in every if source is not None]
+        every = (
+            ("spec.data.train", self.train), ("spec.data.golden", self.golden),
+            ("spec.data.calibration", self.calibration),
+        )  # fmt: skip
+        return [(field, source) for field, source in every if source is not None]

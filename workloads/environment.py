@@ -28,6 +28,9 @@ _NAME, _VERSION = re.compile(r"^Name: *(\S+)", re.MULTILINE), re.compile(r"^Vers
 _SILENT = ("clearml", "comet", "dvc", "mlflow", "raytune", "sync", "tensorboard", "vscode_msg", "wandb")
 """Settings of Ultralytics that are off in jobs: what a run says, and to whom, is Trunkline's business."""
 
+_TELLTALES = ("MNN.tools.utils.log",)
+"""Modules of others that install packages when they are imported, and tell their makers who uses them for what."""
+
 
 def describe() -> Environment:
     """Describe this interpreter and machine, and the GPU where torch works on one."""
@@ -43,7 +46,8 @@ def packages() -> dict[str, str]:
     Only the two lines are read: parsing all of a distribution's metadata, twice, is most of the time this used to take.
     """
     found = {}
-    for distribution in metadata.distributions():
+    # What setuptools carries inside itself is on the path once somebody has imported that, and is installed nowhere.
+    for distribution in metadata.distributions(path=[place for place in sys.path if Path(place).name != "_vendor"]):
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
         name, version = _NAME.search(text), _VERSION.search(text)
         if name and version:
@@ -146,6 +150,8 @@ def isolate(folder: Path) -> None:
         NO_ALBUMENTATIONS_UPDATE="1", WANDB_MODE="disabled", COMET_MODE="disabled",
     )  # fmt: skip
     os.environ.pop("ULTRALYTICS_API_KEY", None)
+    for module in _TELLTALES:
+        sys.modules[module] = None  # type: ignore[assignment]  # so that importing it fails, which they allow for
     shared = cache()
     if shared is not None:
         os.environ.setdefault("MPLCONFIGDIR", str(shared / "matplotlib"))

@@ -40,7 +40,7 @@ class Made:
     size: tuple[int, int]
     """Height and width of the pictures that it takes."""
     names: list[str]
-    points: tuple[int, int] | None
+    points: tuple[int, int] | None = None
     """Shape of key points; None but for pose."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 
 from specs.base import Args
 from specs.exports import needs_calibration
@@ -16,6 +18,8 @@ class Needs:
     """What must be there where exports run."""
 
     modules: tuple[str, ...] = ()
+    distributions: tuple[str, ...] = ()
+    """Where the module alone does not tell."""
     programs: tuple[str, ...] = ()
     install: str = ""
     """For people: what brings them."""
@@ -42,7 +46,7 @@ NEEDS: dict[str, Needs] = {
     "saved_model": Needs(("tensorflow", "onnx2tf"), install=_TENSORFLOW),
     "pb": Needs(("tensorflow", "onnx2tf"), install=_TENSORFLOW),
     "edgetpu": Needs(
-        ("tensorflow", "onnx2tf"), ("edgetpu_compiler",), runs_on="a Coral Edge TPU",
+        ("tensorflow", "onnx2tf"), programs=("edgetpu_compiler",), runs_on="a Coral Edge TPU",
         install=f"{_TENSORFLOW}, and Google's edgetpu_compiler",
     ),
     "litert": Needs(
@@ -53,7 +57,7 @@ NEEDS: dict[str, Needs] = {
     "mnn": Needs(("MNN", "onnx", "onnxslim"), install="pip packages MNN (2.9.6 or newer), onnx (below 2), onnxslim"),
     "ncnn": Needs(("ncnn", "pnnx"), install="pip packages ncnn and pnnx (20260526)"),
     "imx": Needs(
-        ("model_compression_toolkit", "edgemdt_tpc", "edgemdt_cl", "onnx"), ("imxconv-pt", "java"),
+        ("model_compression_toolkit", "edgemdt_tpc", "edgemdt_cl", "onnx"), programs=("imxconv-pt", "java"),
         install="pip packages model-compression-toolkit, edge-mdt-tpc, edge-mdt-cl, imx500-converter[pt], and Java",
         runs_on="a Sony IMX500 camera",
     ),
@@ -61,9 +65,11 @@ NEEDS: dict[str, Needs] = {
     "executorch": Needs(("executorch",), install="pip package executorch"),
     "axelera": Needs(("axelera.compiler",), install="Axelera's pip package axelera-devkit", runs_on="Axelera Metis"),
     "deepx": Needs(("dx_com",), install="DEEPX's pip package dx_com", runs_on="DEEPX NPUs"),
-    "qnn": Needs(("onnx", "onnxruntime"), install="pip package onnxruntime-qnn", runs_on="Qualcomm Hexagon NPUs"),
+    "qnn": Needs(
+        ("onnx",), ("onnxruntime-qnn",), install="pip package onnxruntime-qnn", runs_on="Qualcomm Hexagon NPUs"
+    ),
     "hailo": Needs(("hailo_sdk_client",), install="Hailo's Dataflow Compiler", runs_on="Hailo accelerators"),
-    "ascend": Needs((), ("atc",), install="Huawei's CANN toolkit, which has atc", runs_on="Huawei Ascend NPUs"),
+    "ascend": Needs(programs=("atc",), install="Huawei's CANN toolkit, which has atc", runs_on="Huawei Ascend NPUs"),
     "xilinx": Needs(("quark", "onnx"), install="pip package amd-quark (0.13)", runs_on="AMD Versal boards"),
 }  # fmt: skip
 """By format. Versions are those that Ultralytics 8.4 asks for."""
@@ -73,6 +79,7 @@ def check_needs(format_: str, args: Args) -> None:
     """Hopeless ``FormatUnavailable`` where something is missing here, with what brings it."""
     needs = NEEDS.get(format_, Needs())
     missing = [name for name in needs.modules if not _is_there(name)]
+    missing += [name for name in needs.distributions if not _is_installed(name)]
     missing += [f"the program {name}" for name in needs.programs if shutil.which(name) is None]
     if missing:
         raise Hopeless("FormatUnavailable", f"exporting to {format_} needs {_told(missing, needs.install)}")
@@ -93,6 +100,12 @@ def _is_there(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # of the package that it would be in
         return False
+
+
+def _is_installed(distribution: str) -> bool:
+    with suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version(distribution))
+    return False
 
 
 def _has_gpu() -> bool:

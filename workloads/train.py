@@ -38,6 +38,7 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
     """
     if digest_of(order.inputs) != order.inputs_digest:
         raise Stalled("WrongDigest", "the inputs do not have the digest that the order names; order the job again")
+    signing = Signing.here()
     args, task = {"seed": 0, **order.inputs["args"]}, order.inputs["task"]
     manifest = dataset.load_manifest(store, order.manifest, task)
     check_training(args)
@@ -48,10 +49,11 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
     if team is not None:
         distributed.check(args, team.size)
         shared = cache() or scratch / "shared"
-        dataset.for_training(store, manifest, scratch / "data", shared)
+        with Reporter(store, order.job) as reporter:
+            dataset.for_training(store, manifest, scratch / "data", shared, _fetching(reporter, first=team.node == 0))
         distributed.launch(team, store.url, order, scratch, shared)
     elif distributed.leads(os.environ):
-        _lead(order, store, scratch, args, manifest)
+        _lead(order, store, scratch, args, manifest, signing)
     else:
         data = dataset.for_training(store, manifest, scratch / "data", cache())
         model, _ = models.base_model(store, order.inputs["model"], task, scratch)
@@ -59,16 +61,14 @@ def run(order: TrainOrder, store: Store, scratch: Path) -> None:
         fit(model, args, data, scratch, (), resumed)
 
 
-def _lead(order: TrainOrder, store: Store, scratch: Path, args: dict[str, Any], manifest: DatasetManifest) -> None:
+def _lead(
+    order: TrainOrder, store: Store, scratch: Path, args: dict[str, Any], manifest: DatasetManifest, signing: Signing
+) -> None:  # fmt: skip
     """Train, tell how it goes, and record it."""
-    signing = Signing.here()
     started, clock = now(), time.monotonic()
     with Reporter(store, order.job) as reporter, Live(order, _epochs) as live, uncollected() as loaded:
         reporter.report("fetching data")
-        data = dataset.for_training(
-            store, manifest, scratch / "data", cache(),
-            lambda done, total: reporter.report("fetching data", done=done, total=total),
-        )  # fmt: skip
+        data = dataset.for_training(store, manifest, scratch / "data", cache(), _fetching(reporter))
         reporter.report("preparing")
         model, base = models.base_model(store, order.inputs["model"], order.inputs["task"], scratch)
         model.add_callback("on_train_start", lambda _trainer: loaded())
@@ -90,6 +90,16 @@ def _lead(order: TrainOrder, store: Store, scratch: Path, args: dict[str, Any], 
         files=_store_files(store, Path(trainer.save_dir), scratch) | _store_events(order, store, trainer, curves),
     )  # fmt: skip
     _conclude(order, store, record)
+
+
+def _fetching(reporter: Reporter, *, first: bool = True) -> dataset.Told:
+    """Tell how far the data is; of several nodes only the first does."""
+
+    def tell(done: int, total: int) -> None:
+        if first:
+            reporter.report("fetching data", done=done, total=total)
+
+    return tell
 
 
 def _conclude(order: TrainOrder, store: Store, record: RunRecord) -> None:

@@ -167,6 +167,7 @@ def test_a_job_whose_pod_still_ends_is_not_over(bench: Bench, type_: str) -> Non
     assert bench.all() == [bench.order.job]
 
 
+@only_jobs
 @pytest.mark.parametrize(
     ("end", "status", "condition", "verdict", "words"),
     [

@@ -37,7 +37,7 @@ def test_rights_of_the_manual_are_those_of_the_file() -> None:
 def test_policies_and_groups_of_the_manual_exist() -> None:
     """Every policy is explained, and the emergency's group is the one of the policies."""
     names = {p["metadata"]["name"] for p in written("policies")}
-    kinds = "modelspecs|status|workloads|inferenceservices|pods"
+    kinds = "modelspecs|status|workloads|inferenceservices|pods|trainjobs"
     assert names == set(re.findall(rf"^\| `(trunkline-(?:{kinds}))`", TEXT, re.MULTILINE))
     assert "--as-group=trunkline-break-glass" in TEXT
 

@@ -22,7 +22,7 @@ METHODS = {
 NOT_IN_THE_STORY = {("jobs", "patch")}
 """Orphans are adopted with it, and what can never work is kept from being collected: tests/adapters tells of both."""
 
-ABSENT = {"trainjobs", "workloads"}
+ABSENT = {"trainjobs", "workloads", "httproutes"}
 """What this cluster does not have: tests/adapters tells of these too."""
 
 

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(300)]
 
 
 def test_a_model_is_trained_by_trainer(tmp_path: Path) -> None:
-    """A merged spec becomes one TrainJob, its end a proposal: watched, not asked for; all else stays as it is.
+    """A merged spec becomes one TrainJob, whose end is watched, not asked for; all else is done by Jobs as ever.
 
     Whoever deletes the TrainJob afterwards has nothing trained again: the record in the store decides.
     """
@@ -25,7 +25,7 @@ def test_a_model_is_trained_by_trainer(tmp_path: Path) -> None:
             cluster.start()
             person = cluster.person
             person.write(person.spec(("  training:\n", "  training:\n    backend: TrainJob\n")))
-            cluster.until("v1 is proposed", person.pulls)
+            cluster.until("it is trained", lambda: cluster.reason("Trained") == "RunSucceeded")
         (made,) = cluster.api.items(TRAIN_JOB.path(cluster.namespace))
         assert made["metadata"]["labels"]["trunkline.dev/model"] == "digits"
         job = made["metadata"]["name"]
@@ -35,6 +35,5 @@ def test_a_model_is_trained_by_trainer(tmp_path: Path) -> None:
         asked = cluster.api.requests("operator")
         assert [request for request in asked if "WATCH" in request and "trainjobs" in request]
         cluster.api.delete(TRAIN_JOB.path(cluster.namespace, job))
-        person.merge()
-        cluster.until("v1 serves", lambda: cluster.serves(1))
+        cluster.until("it is measured", lambda: cluster.reason("Evaluated") == "EvaluationDone")
         assert cluster.api.items(TRAIN_JOB.path(cluster.namespace)) == []

@@ -130,7 +130,7 @@ def test_trouble_of_actions(
 def test_every_step_is_a_condition() -> None:
     """Each step that was asked is a condition, in the order of the enum, and no other is there."""
     types = [c.type for c in status(mirrored()).conditions]
-    aside = (ConditionType.DATA_CURRENT, ConditionType.TUNED, *LIVE)
+    aside = (ConditionType.DATA_CURRENT, ConditionType.TUNED, ConditionType.FLEET, *LIVE)
     assert types == [t for t in ConditionType if t not in (RECONCILING, STALLED, *aside)]
     current = status(following().but(newer=None)).condition(ConditionType.DATA_CURRENT)
     assert current is not None

@@ -39,11 +39,14 @@ class GatedEngine(OnnxEngine):
         super().__init__(model, Opening(SIZE))
         self.gate = threading.Event()
         self.entered = threading.Event()
+        self.entries = 0
+        """Runs that began."""
         self.ran: Callable[[], None] = lambda: None
         """Is called after each run."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once the gate is open."""
+        self.entries += 1
         self.entered.set()
         assert self.gate.wait(30)
         if (inputs[NAME][:, 0, 0, 0] == 666).any():

@@ -17,6 +17,8 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TRUNKLINE_SCRATCH", str(tmp_path / "scratch"))
     return tmp_path / "scratch"
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_nothing_is_left_of_a_job(parent: Path) -> None:
     """The folder is private, empty, the working directory, and gone afterwards, also after an error."""
@@ -89,3 +91,16 @@ def test_files_of_a_folder_become_variables(tmp_path: Path, monkeypatch: pytest.
     assert (os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["AWS_PROFILE"]) == ("from the Secret", "from elsewhere")
     monkeypatch.delenv("TRUNKLINE_VARIABLES")
     take_variables()
+
+
+def test_what_setuptools_carries_inside_itself_is_not_installed() -> None:
+    """Who imports setuptools gets its copies of other packages on the path; a record names what is really there."""
+    code = (
+        "from workloads.environment import packages\n"
+        "before = packages()\n"
+        "import setuptools, sys\n"
+        "assert any(place.endswith('_vendor') for place in sys.path), 'setuptools does so no more: simplify'\n"
+        "assert packages() == before\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -224,3 +224,27 @@ def test_max_rows_is_the_word_of_who_knows_the_model() -> None:
         assert scene.notes.rows == [1, 8]
 
     asyncio.run(story())
+
+
+def test_idle_cores_take_another_inference() -> None:
+    """With two lanes a second request need not wait for the first, and a third waits for whichever ends first."""
+
+    async def story() -> None:
+        limits = Limits(max_batch=16, lanes=2)
+        scene = Scene(taught(first=0.010, more=0.010), Batching(latency_budget="15ms"), limits)
+        both = [await scene.occupied()]
+        both.append(scene.ask())
+        while scene.engine.entries < 2:  # noqa: ASYNC110 - there is nothing that could tell
+            await asyncio.sleep(0)
+        with pytest.raises(Refusal, match="latencyBudget"):
+            scene.batcher.submit(picture(0.1), 1)
+        scene.engine.gate.set()
+        await asyncio.gather(*both)
+        scene.batcher.close()
+        assert scene.notes.rows == [1, 1]
+
+    before = set(threading.enumerate())
+    asyncio.run(story())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()

@@ -86,8 +86,9 @@ def keeping(
 
 
 def records(store: Store) -> list[KeptRecord]:
-    """Give all records, each of which must have its picture."""
-    found = [KeptRecord.decode(store.read(key) or b"") for key in store.list("kept/") if key.endswith(".json")]
+    """Give all records, each of which must have its picture; one may just be going."""
+    texts = [store.read(key) for key in store.list("kept/") if key.endswith(".json")]
+    found = [KeptRecord.decode(text) for text in texts if text is not None]
     for each in found:
         assert digest_bytes(store.read(each.picture) or b"") == each.digest
     return found

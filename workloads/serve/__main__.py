@@ -83,6 +83,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         max_body=options.max_body, max_held=max(Limits.max_held, options.max_body), max_pixels=options.max_pixels,
         queue=options.queue, body_timeout=options.body_timeout, idle_timeout=options.idle_timeout,
         max_batch=options.max_batch, threads=options.threads, providers=options.providers,
+        lanes=options.lanes or max(1, len(os.sched_getaffinity(0)) // options.threads),
         max_json=min(Limits.max_json, options.max_body), max_connections=options.max_connections,
         memory_budget=options.memory_budget,
     )  # fmt: skip
@@ -193,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         "--memory-budget", type=_size, metavar="SIZE",
         help="of all models together, as in 512MiB: beyond it, those used least recently are parked (default: none)",
     )
+    option("--lanes", type=_positive, metavar="N", help="inferences of a model at once (default: cores / threads)")
     option("--body-timeout", default=Limits.body_timeout, type=float, metavar="SECONDS", help="for a whole body")
     option("--idle-timeout", default=Limits.idle_timeout, type=float, metavar="SECONDS", help="without a request")
     return parser

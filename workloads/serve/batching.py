@@ -3,15 +3,14 @@
 Without a latency budget nothing waits on purpose: while one inference runs, requests gather, and the next one takes as
 many of them as go faster together. With a budget, a request is refused as soon as it is clear that its answer would
 come too late, no batch is so large that the first request in it would be late, and a few requests wait for more where
-these are expected and the budget has room. A thread per model does the work; the event loop only hands over and picks
-up.
+these are expected and the budget has room. One thread per model does the work, or a
+few where an inference leaves cores idle; the event loop only hands over and picks up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import queue
 import threading
 import time
@@ -25,7 +24,7 @@ from specs.base import seconds as seconds_of
 from specs.serving import Batching
 from workloads.serve.answers import Refusal
 from workloads.serve.engine import Engine, EngineFailure
-from workloads.serve.limits import SOON, Limits
+from workloads.serve.limits import SOON, Limits, too_late
 from workloads.serve.pacing import Gaps, Pace, Patience
 from workloads.serve.tensors import Array
 
@@ -78,15 +77,20 @@ class Batcher:
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._arrived: list[_Item] = []
         self._gaps = Gaps()
-        # Each of the two counts is written by one thread only: rows that came, and rows that were taken out again.
+        # One lane at a time listens to the queue and gathers; the lock is what the others wait at.
+        self._turn = threading.Lock()
+        self._left_over: _Item | None = None
+        # The first is written by the loop's thread only, the second under the lock: rows that came, and were taken out.
         self._came = self._taken = 0
-        self._running: tuple[float, int] | None = None
-        """When the inference that runs began, and its rows. Written by the thread."""
+        self._running: dict[int, tuple[float, int]] = {}
+        """When the inference of each lane began, and its rows."""
+        self._lanes = limits.lanes if engine.parallel else 1
         self._closed = False
         self._pace = pace or Pace(_most_rows(engine, limits, rules))
         self._patience = Patience(self._pace)
         self.follow(rules)
-        self._start()
+        for lane in range(self._lanes):
+            self._start(lane)
 
     @property
     def depth(self) -> int:
@@ -133,46 +137,53 @@ class Batcher:
     @property
     def _behind(self) -> bool:
         """Whether a request that comes now has to wait for others."""
-        return self._came > self._taken or self._running is not None
+        return self._came > self._taken or len(self._running) >= self._lanes
 
     def _demand_time(self, rows: int, budget: float, now: float) -> None:
         """Refuse a request that would be answered too late, before it makes others late; none that need not wait."""
         if not self._behind:
             return
-        running, wait = self._running, self._pace.drained(self._came - self._taken)
-        if running is not None:
-            wait += max(0.0, running[0] + self._pace.expected(running[1]) - now)
+        wait = self._pace.drained(self._came - self._taken) / self._lanes
+        ends = [began + self._pace.expected(size) - now for began, size in list(self._running.values())]
+        if len(ends) >= self._lanes:
+            wait += max(0.0, min(ends))
         if wait + self._pace.expected(rows) > budget:
-            raise _too_late(wait, budget)
+            raise too_late(wait, budget)
 
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []
         for item in arrived:
             self._waiting.put(item)
 
-    def _start(self) -> None:
-        threading.Thread(target=self._work, name="inference", daemon=True).start()
+    def _start(self, lane: int) -> None:
+        threading.Thread(target=self._work, args=(lane,), name=f"inference-{lane}", daemon=True).start()
 
-    # ---------------------------------------------------------------------------------------------- in the thread
-    def _work(self) -> None:
+    # ---------------------------------------------------------------------------------------------- in the threads
+    def _work(self, lane: int) -> None:
         """Run batches until closed."""
-        left_over: _Item | None = None
-        batch = _Batch([])
+        batch: _Batch | None = _Batch([])
         try:
-            while (first := left_over or self._waiting.get()) is not None:
-                batch, left_over = self._gather(first)
+            while (batch := self._listen()) is not None:
                 if batch.items:
-                    self._infer(batch)
+                    self._infer(batch, lane)
                 if batch.items or batch.dropped:
                     self._tell(self._deliver, batch)
-                batch = _Batch([])
         finally:
             # Reached with requests in hand only by a bug; they must not hang, nor those that come after.
-            self._running = None
-            self._taken += left_over.rows if left_over else 0
-            stranded = [*batch.items, *batch.dropped, *([left_over] if left_over else [])]
-            if stranded:
-                self._tell(self._recover, stranded)
+            self._running.pop(lane, None)
+            if batch is not None:
+                stranded = [*batch.items, *batch.dropped]
+                self._tell(lambda _: self._recover(stranded, lane), None)
+
+    def _listen(self) -> _Batch | None:
+        """Give what is to be run next; None where all is over, which the next lane gets to see too."""
+        with self._turn:
+            first, self._left_over = self._left_over or self._waiting.get(), None
+            if first is None:
+                self._waiting.put(None)
+                return None
+            batch, self._left_over = self._gather(first)
+            return batch
 
     def _tell(self, callback: Callable[[T], None], value: T) -> None:
         """Have the loop call back. When the process ends the loop may be gone, and nobody is left to be told."""
@@ -220,13 +231,13 @@ class Batcher:
     def _left(self, item: _Item, now: float) -> float | None:
         return None if self._budget is None else item.since + self._budget - now
 
-    def _infer(self, batch: _Batch) -> None:
+    def _infer(self, batch: _Batch, lane: int) -> None:
         rows = sum(item.rows for item in batch.items)
         batch.started = self._clock()
-        self._running = (batch.started, rows)
+        self._running[lane] = (batch.started, rows)
         batch.results = self._run(batch.items)
         batch.ended = self._clock()
-        self._running = None
+        del self._running[lane]
         if not any(isinstance(result, EngineFailure) for result in batch.results):
             self._pace.learn(rows, batch.ended - batch.started)
 
@@ -253,24 +264,16 @@ class Batcher:
                 item.future.set_result(result)
         for item in batch.dropped:
             if not item.future.done():
-                item.future.set_exception(_too_late(0.0, self._budget or 0.0))
+                item.future.set_exception(too_late(0.0, self._budget or 0.0))
         if batch.items:
             queued = [batch.started - item.since for item in batch.items]
             self._observer.inference(sum(item.rows for item in batch.items), batch.ended - batch.started, queued)
 
-    def _recover(self, stranded: list[_Item]) -> None:
+    def _recover(self, stranded: list[_Item], lane: int) -> None:
         for item in stranded:
             if not item.future.done():
                 item.future.set_exception(EngineFailure("the inference thread ended unexpectedly; see the log"))
-        self._start()
-
-
-def _too_late(wait: float, budget: float) -> Refusal:
-    msg = (
-        f"the answer would come later than spec.serving.batching.latencyBudget allows ({1000 * budget:.0f} ms): "
-        "more is asked than this server can answer; try again soon"
-    )
-    return Refusal(429, msg, headers={"Retry-After": str(max(1, math.ceil(wait)))})
+        self._start(lane)
 
 
 def _most_rows(engine: Engine, limits: Limits, rules: Batching | None) -> int:

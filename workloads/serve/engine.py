@@ -58,6 +58,8 @@ class Engine(Protocol):
     """Bytes that it takes, as far as anybody knows; an estimate."""
     most_rows: int
     """Of one inference; 0 where it takes any number."""
+    parallel: bool
+    """Whether several threads may ``run`` at once."""
 
     def check(self, inputs: Mapping[str, Array], outputs: Mapping[str, object] | None) -> int:
         """Give the number of rows; Refusal 400 where a request does not fit the model."""
@@ -74,6 +76,7 @@ class Declared:
     tolerance = 0.0
     memory = 0
     most_rows = 0
+    parallel = False
 
     def __init__(self, inputs: tuple[Signature, ...], outputs: tuple[Signature, ...]) -> None:
         self.inputs = inputs

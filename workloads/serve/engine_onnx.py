@@ -38,6 +38,7 @@ class OnnxEngine(Declared):
     """A session of onnxruntime."""
 
     platform = "onnxruntime_onnx"
+    parallel = True
 
     def __init__(self, model: bytes, opening: Opening) -> None:
         """Load ``model``. Providers that are not there are done without, which ``runtime`` and the log tell.

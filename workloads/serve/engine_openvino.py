@@ -29,6 +29,7 @@ class OpenVinoEngine(Declared):
     """A compiled model, with as many infer requests as run at once."""
 
     platform = "openvino"
+    parallel = True
 
     def __init__(self, packed: bytes, opening: Opening) -> None:
         """Load a packed folder with one ``.xml`` and its ``.bin``.

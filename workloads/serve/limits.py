@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,12 +50,23 @@ class Limits:
     """Input bytes in one inference of several requests: large pictures gain nothing from batching."""
     threads: int = 1
     """Threads inside one inference."""
+    lanes: int = 1
+    """Inferences of one model at once, where its engine can do that."""
     providers: tuple[str, ...] = ()
     """Of onnxruntime, best first, as in ``engine.Opening``."""
     memory_budget: int | None = None
     """Bytes that the engines of all models may take together; None: as many as they need."""
     resident: Callable[[], int] = resident_memory
     """Gives the bytes of memory that the process has."""
+
+
+def too_late(wait: float, budget: float) -> Refusal:
+    """Give the refusal of a request that would be answered later than its budget allows; both in seconds."""
+    message = (
+        f"the answer would come later than spec.serving.batching.latencyBudget allows ({1000 * budget:.0f} ms): "
+        "more is asked than this server can answer; try again soon"
+    )
+    return Refusal(429, message, headers={"Retry-After": str(max(1, math.ceil(wait)))})
 
 
 class Intake:
