@@ -28,6 +28,7 @@ from tests.support.place import FILE
 from tests.support.released import BEGIN, Released
 
 HOUR = 3600
+SAID = Console(stderr=True)
 EDGE = "serving: {export: onnx, edge: {waves: [{percent: 1, soak: 1h}, {percent: 25, soak: 1h}, {percent: 100}]}}"
 
 
@@ -57,7 +58,7 @@ def run(count: int) -> dict[str, object]:
         fleet = Devices(story, count, site=1)
         story.converge()
         story.merge()
-        for _ in track(range(4), "v1 reaches every device"):
+        for _ in track(range(4), "v1 reaches every device", console=SAID):
             fleet.turn(wait=HOUR)
         fleet.asked()
 
@@ -67,7 +68,7 @@ def run(count: int) -> dict[str, object]:
 
         story.change(("epochs: 8", "epochs: 9"))
         story.merge()
-        for _ in track(range(4), "v2 reaches every device"):
+        for _ in track(range(4), "v2 reaches every device", console=SAID):
             fleet.turn(wait=HOUR)
         rollout, served = fleet.asked(), fleet.versions()
 
