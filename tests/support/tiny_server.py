@@ -13,12 +13,17 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 _ACTION = re.compile(r"/v2/repository/models/([a-z0-9.-]+)/(load|unload)")
+
+
+ONE_AT_A_TIME = threading.Lock()
+"""Held by whoever changes what serves."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -38,6 +43,10 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": "no such page"})
 
     def do_POST(self) -> None:
+        with ONE_AT_A_TIME:
+            self._post()
+
+    def _post(self) -> None:
         """Load or unload."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         match = _ACTION.fullmatch(self.path)
