@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from typing import Protocol
 
 from adapters.alertmanager import LASTS, Alertmanager, Posted
 from adapters.notify import Notifier
+from adapters.processes import write_text
 from controller.setting_tables import AlertSettings
 from reconcilers.alerting import Alert, Message, alerts, messages
 from specs.errors import TrunklineError
@@ -66,11 +66,9 @@ class Memory:
     def write(self, told: Iterable[_Told]) -> None:
         """Remember; a file that cannot be written costs a message too many, some day."""
         text = json.dumps([{"alert": asdict(each.alert), "when": each.when} for each in told], indent=1)
-        temporary = self._file.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text + "\n", encoding="utf-8")
-            temporary.replace(self._file)
+            write_text(self._file, text + "\n")
         except OSError as error:
             log.warning("what was told cannot be remembered: %s", error.strerror)
 

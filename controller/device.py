@@ -10,7 +10,6 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -24,6 +23,7 @@ from specs.errors import Problem, Transient, TrunklineError
 from specs.facts import SourcedSpec
 from specs.fleet import Device, DeviceModel, DeviceReport
 from specs.modelspec import ModelKey
+from specs.moments import iso, unix
 from specs.names import serving_name
 
 log = logging.getLogger("trunkline.device")
@@ -82,9 +82,9 @@ class DeviceAgent:
         """Look at every model; True where looking again soon is worth while."""
         behind = self._refresh()
         report, busy = self._look()
+        self._sweep({each.model for each in report.models})
         if not report.models and not self.trunk.head:
             return True  # a new device that has never seen the branch has nothing to say
-        self._sweep({each.model for each in report.models})
         return self._speak(report) or busy or behind
 
     def forever(self, interval: float, stop: Event) -> None:
@@ -136,17 +136,22 @@ class DeviceAgent:
                 self._said.pop(name, None)
             busy = busy or looked.busy
             models += [looked.told] if looked.told is not None else []
+        if self.trunk.problems:  # a model whose file is broken serves on, and is told of as it was
+            models += [told for told in before.models if all(told.model != each.model for each in models)]
         report = DeviceReport(
             device=self.device.name, labels=dict(self.device.labels), commit=self.trunk.head, models=models
         )
         return report, busy
 
     def _sweep(self, wanted: set[str]) -> None:
-        """Stop serving models that left the branch; never while a file is broken, for it may be theirs."""
-        if self.trunk.problems or not self.trunk.head:
-            return
+        """Stop serving models that left the branch; never while a file is broken, for it may be theirs.
+
+        To ask what serves starts a dead server again, whatever is known of the branch.
+        """
         try:
-            for name in self.servers.names():
+            served = self.servers.names()
+            keeps = self.trunk.problems or not self.trunk.head
+            for name in () if keeps else served:
                 if name not in wanted:
                     self.servers.withdraw(name)
         except Transient as error:
@@ -156,9 +161,9 @@ class DeviceAgent:
         """Tell what is new; True where it still has to be told."""
         before, now = self.report, self.clock()
         news = (report.labels, report.models) != (before.labels, before.models)
-        if not news and before.told and now - _unix(before.told) < self.tell_again:
+        if not news and before.told and now - unix(before.told) < self.tell_again:
             return False
-        told = report.model_copy(update={"told": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")})
+        told = report.model_copy(update={"told": iso(now)})
         if self._told(told, now):
             self._keep(told)
             return False
@@ -191,7 +196,3 @@ class DeviceAgent:
         if self._said.get(about) != str(error):
             self._said[about] = str(error)
             log.warning("%s: %s: %s", about, error.reason, error.message)
-
-
-def _unix(stamp: str) -> float:
-    return datetime.fromisoformat(stamp).timestamp()

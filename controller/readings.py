@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from adapters.processes import write_text
 from reconcilers.observed import Judgement, Observed
 from specs.modelspec import ModelKey, Spec
 from specs.monitoring import Signal
@@ -67,9 +67,7 @@ class Readings:
         if found == self.read(observed.source.key):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(found.model_dump_json(exclude_defaults=True) + "\n", encoding="utf-8")
-        temporary.replace(file)
+        write_text(file, found.model_dump_json(exclude_defaults=True) + "\n")
 
     def read(self, key: ModelKey) -> ModelReadings:
         """Give what is kept; empty where nothing is, or nothing that can be read."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from adapters.processes import write_text
 from specs.modelspec import ModelKey
 from specs.status import ModelStatus
 
@@ -30,9 +30,7 @@ class Statuses:
         if status == self.read(key):
             return False
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._file(key).with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(status.model_dump_json(by_alias=True, exclude_defaults=True, indent=1) + "\n")
-        temporary.replace(self._file(key))
+        write_text(self._file(key), status.model_dump_json(by_alias=True, exclude_defaults=True, indent=1) + "\n")
         return True
 
     def remove_others(self, keys: set[ModelKey]) -> None:

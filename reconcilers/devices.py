@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from reconcilers.actions import Action, RollOut, Withdraw
 from reconcilers.context import Context, Step, Verdict
@@ -24,9 +23,10 @@ from specs.facts import SourcedSpec
 from specs.fleet import Device, DeviceModel, Word, rank
 from specs.manifest import parse
 from specs.modelspec import ModelKey, Spec
+from specs.moments import iso
 from specs.names import serving_name
 from specs.records import ArtifactRecord, RunRecord, artifact_key, run_key
-from specs.release import Pin, Release
+from specs.release import Release
 from specs.serving_facts import ServingState
 from specs.status import Condition, ConditionType, ModelStatus, Reason
 
@@ -171,12 +171,12 @@ class DeviceLoop:
         return Looked(None)
 
     def _runs(self, spec: Spec) -> dict[str, RunRecord]:
-        found = {pin.run: self._records.get(run_key(pin.run), RunRecord) for pin in _pins(spec)}
+        found = {pin.run: self._records.get(run_key(pin.run), RunRecord) for pin in spec.pins}
         return {digest: run for digest, run in found.items() if run is not None}
 
     def _artifacts(self, spec: Spec) -> dict[str, ArtifactRecord]:
         export = spec.serving.export if spec.serving else ""
-        files = {pin.exports[export] for pin in _pins(spec) if export in pin.exports}
+        files = {pin.exports[export] for pin in spec.pins if export in pin.exports}
         found = {file: self._records.get(artifact_key(file), ArtifactRecord) for file in files}
         return {file: record for file, record in found.items() if record is not None}
 
@@ -188,7 +188,7 @@ class DeviceLoop:
             return DeviceModel(model=model, state="Waiting" if waits else "Loading")
         ready = state.ready
         same = before is not None and (before.version, before.file) == (state.version, state.file) and before.since
-        since = before.since if same and before else _stamp(self._clock())
+        since = before.since if same and before else iso(self._clock())
         bad = (state.failed_file, state.failure)
         if state.rejected is not None:
             bad = (state.rejected.file, state.rejected.failure)
@@ -199,15 +199,7 @@ class DeviceLoop:
         )  # fmt: skip
 
 
-def _pins(spec: Spec) -> list[Pin]:
-    return [pin for pin in (spec.release, spec.release.previous if spec.release else None) if pin is not None]
-
-
 def _failed(spec: Spec, step: Step) -> dict[str, object]:
     """Say that the release cannot serve here for another reason than its file."""
     file = spec.release.exports.get(spec.serving.export) if spec.release and spec.serving else None
     return {"state": "Failed", "failed": file, "failure": step.message}
-
-
-def _stamp(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

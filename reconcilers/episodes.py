@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from reconcilers.observed import Judgement, Reading
+from specs.moments import iso
 from specs.monitoring import FOR_WINDOWS, Monitoring
 from specs.names import episode_name, parse_episode
 from specs.status import SignalStatus
@@ -143,11 +143,6 @@ def _told(name: str, version: int, fold: _Fold) -> SignalStatus:
         name=name, state="Firing" if episode else "Quiet", value=last.value, low=last.low, high=last.high, n=last.n,
         since=iso(first.start), episode=episode,
     )  # fmt: skip
-
-
-def iso(when: float) -> str:
-    """Write a moment (Unix time, seconds) as a status has it."""
-    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def episode_windows(readings: Sequence[Reading], start: float, needed: int) -> tuple[Reading, ...]:

@@ -62,9 +62,8 @@ def _data(spec: Spec, source: Source) -> DatasetFact | None:
 
 
 def _with_release(world: Observed, spec: Spec) -> Observed:
-    release = spec.release
-    for pin in (release, release.previous if release else None):
-        world = _with_pin(world, spec, pin) if pin is not None else world
+    for pin in spec.pins:
+        world = _with_pin(world, spec, pin)
     return world
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from reconcilers.apply import Applier, Trouble
 from reconcilers.context import Context
@@ -19,6 +18,7 @@ from specs.errors import Transient, TrunklineError
 from specs.facts import SourcedSpec
 from specs.manifest import parse
 from specs.modelspec import ModelKey, Spec
+from specs.moments import iso
 from specs.status import ModelStatus
 
 _CACHE_SIZE = 20_000
@@ -67,7 +67,7 @@ class Reconciler:
     def run(self, source: SourcedSpec, shared: Shared, previous: ModelStatus) -> Result:
         """Reconcile one model once."""
         now = self._clock()
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamp = iso(now)
         try:
             spec = self._spec(source)
             source = self.ports.vetting.vet(source, previous)

@@ -131,8 +131,7 @@ class Observer:
         return {key: record for key, record in found.items() if record is not None}
 
     def _artifacts(self, spec: Spec) -> dict[str, ArtifactRecord]:
-        pins = [pin for pin in (spec.release, spec.release.previous if spec.release else None) if pin is not None]
-        files = {digest for pin in pins for digest in pin.exports.values()}
+        files = {digest for pin in spec.pins for digest in pin.exports.values()}
         found = {digest: self._records.get(artifact_key(digest), ArtifactRecord) for digest in files}
         return {digest: record for digest, record in found.items() if record is not None}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from reconcilers.chronicle import Event, Proof
 from specs.evidence import Evidence
 from specs.modelspec import MAIN_METRIC
+from specs.moments import iso
 from specs.past import APPROVED_BY, merged_by, proposed_by, pull_claim
 
 LEVEL = "0.95"
@@ -115,4 +115,4 @@ def _measured(evidence: Evidence, metric: str) -> dict[str, Any]:
 
 def stamp(when: int) -> str:
     """Give a Unix time as ISO 8601, UTC."""
-    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return iso(when)

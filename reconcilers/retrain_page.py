@@ -12,9 +12,10 @@ from typing import Any
 from reconcilers.asking import Cause
 from reconcilers.causes import because
 from reconcilers.context import Context
-from reconcilers.episodes import episode_windows, for_windows, iso
+from reconcilers.episodes import episode_windows, for_windows
 from reconcilers.markdown import code, escape, number, table
 from reconcilers.observed import Reading
+from specs.moments import iso
 from specs.monitoring import Signal
 from specs.names import parse_episode
 from specs.status import SignalStatus

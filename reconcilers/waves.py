@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from reconcilers.actions import HaltWaves, OpenWave
 from reconcilers.context import Context, Step, Verdict
@@ -17,6 +16,7 @@ from reconcilers.live_gate import duration, undoes
 from reconcilers.targets import release_fault
 from specs.base import seconds
 from specs.fleet import RANKS, TOLD, DeviceModel, DeviceReport, HaltRecord, WaveRecord, has_labels, rank
+from specs.moments import iso, unix
 from specs.names import serving_name
 from specs.release import Release
 from specs.serving import Edge, Wave
@@ -130,8 +130,8 @@ class _Rollout:
         if last.below >= RANKS:
             return self._ended(there)
         soak = self._wave(last.wave).soak
-        end = max((_unix(each.since) for each in there.serving), default=0.0)
-        end = max(end, _unix(last.opened)) + (seconds(soak) if soak else 0.0)
+        end = max((unix(each.since) for each in there.serving), default=0.0)
+        end = max(end, unix(last.opened)) + (seconds(soak) if soak else 0.0)
         if self.ctx.now < end:
             text = f"{name} serves {self.title}, and soaks for {duration(seconds(soak or '1s'))}"
             return Step(Type.FLEET, Verdict.WAIT, Reason.WAVE_SOAKING, text, after=end - self.ctx.now)
@@ -143,7 +143,7 @@ class _Rollout:
         count, below = self._reach(number)
         record = WaveRecord(
             model=self.model, version=self.release.version, file=self.file, wave=number, of=len(self.edge.waves),
-            below=below, devices=count, opened=_stamp(self.ctx.now),
+            below=below, devices=count, opened=iso(self.ctx.now),
         )  # fmt: skip
         text = f"{self._name(number)} is being opened: {why}"
         return Step(Type.FLEET, Verdict.WAIT, Reason.WAVE_OPEN, text, (OpenWave(record),))
@@ -169,7 +169,7 @@ class _Rollout:
         told = dict(there.failed[:TOLD])
         record = HaltRecord(
             model=self.model, version=self.release.version, file=self.file, wave=wave, failures=told,
-            failed=len(there.failed), halted=_stamp(self.ctx.now),
+            failed=len(there.failed), halted=iso(self.ctx.now),
         )  # fmt: skip
         return Step(Type.FLEET, Verdict.STOP, Reason.FLEET_HALTED, halted(record), (HaltWaves(record),))
 
@@ -189,15 +189,3 @@ def halted(record: HaltRecord) -> str:
     count = f"{record.failed} device{'s' if record.failed != 1 else ''} failed"
     first = f"; {device}: {why.rstrip(' .')}" if device else ""
     return f"v{record.version} was halted in wave {record.wave}: {count}{first}"
-
-
-def _unix(stamp: str) -> float:
-    """Give Unix time; 0 for what is no time."""
-    try:
-        return datetime.fromisoformat(stamp).timestamp()
-    except ValueError:
-        return 0.0
-
-
-def _stamp(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

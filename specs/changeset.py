@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 PLAIN, PROGRAM = "100644", "100755"
@@ -31,6 +32,18 @@ class FileChange:
     """None where there was nothing."""
     after: Version | None
     """None where nothing is left."""
+
+
+def evidence_flaw(files: Sequence[FileChange], folder: str, about: str) -> str:
+    """Say which of these files is no new, plain file below ``folder/`` (``about`` names its subject); empty if none."""
+    for file in files:
+        if not file.path.startswith(folder):
+            return f"{file.path}: is not evidence of {about}"
+        if file.before is not None or file.after is None:
+            return f"{file.path}: evidence is written once; here it is changed or removed"
+        if file.after.mode != PLAIN:
+            return f"{file.path}: has mode {file.after.mode}; evidence is plain files"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from specs.data import Data, Source
 from specs.digests import digest_of
 from specs.exports import Export, Gate
 from specs.monitoring import Labelling, Monitoring, OnData, Triggers
-from specs.release import Policy, Release
+from specs.release import Pin, Policy, Release
 from specs.serving import Serving
 from specs.training import BaseModelFile, Tracking, Training, Tuning
 
@@ -103,6 +103,11 @@ class Spec(Section):
     def inputs_digest(self) -> str:
         """The name of the run that this spec asks for."""
         return digest_of(self.inputs())
+
+    @property
+    def pins(self) -> list[Pin]:
+        """What is released, and what was before it, as far as there are any."""
+        return [pin for pin in (self.release, self.release.previous if self.release else None) if pin is not None]
 
     @property
     def unpinned(self) -> list[tuple[str, Source]]:

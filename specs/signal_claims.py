@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from specs.changeset import PLAIN, FileChange
+from specs.changeset import FileChange, evidence_flaw
 from specs.modelspec import ModelKey
 from specs.names import signals_dir
 
@@ -18,13 +18,8 @@ def signal_evidence_flaw(key: ModelKey, nonce: str, files: Sequence[FileChange],
     ``files`` are those of the model's evidence folder.
     """
     folder = f"{signals_dir(*key, nonce)}/"
-    for file in files:
-        if not file.path.startswith(folder):
-            return f"{file.path}: is not evidence of what asks for this retraining"
-        if file.before is not None or file.after is None:
-            return f"{file.path}: evidence is written once; here it is changed or removed"
-        if file.after.mode != PLAIN:
-            return f"{file.path}: has mode {file.after.mode}; evidence is plain files"
+    if flaw := evidence_flaw(files, folder, "what asks for this retraining"):
+        return flaw
     found = next((file.after for file in files if file.path == f"{folder}{_NAME}"), None)
     if found is None:
         return f"{folder}{_NAME} does not come with the nonce"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
-from specs.changeset import PLAIN, FileChange
+from specs.changeset import FileChange, evidence_flaw
 from specs.digests import canonical
 from specs.experiment_records import TuningRecord
 from specs.modelspec import ModelKey, Spec
@@ -27,13 +27,8 @@ def tuning_evidence_flaw(
     if search is None:
         return f"spec.tuning of {key} asks for no search"
     folder = f"{tuning_dir(*key, search)}/"
-    for file in files:
-        if not file.path.startswith(folder):
-            return f"{file.path}: is not evidence of the search that spec.tuning asks for"
-        if file.before is not None or file.after is None:
-            return f"{file.path}: evidence is written once; here it is changed or removed"
-        if file.after.mode != PLAIN:
-            return f"{file.path}: has mode {file.after.mode}; evidence is plain files"
+    if flaw := evidence_flaw(files, folder, "the search that spec.tuning asks for"):
+        return flaw
     found = next((file.after for file in files if file.path == f"{folder}{_NAME}"), None)
     if found is None:
         return f"{folder}{_NAME} does not come with the arguments"

@@ -205,3 +205,17 @@ def test_a_lost_answer_is_told_again_and_a_device_that_forgot_everything_says_th
     device.link.asked.clear()
     device.agent.once()
     assert device.link.asked == {"git": 1}
+
+
+def test_a_model_whose_file_broke_serves_on_and_is_told_of_as_it_was(tmp_path: Path) -> None:
+    """A mistake on the branch withdraws nothing and is no news; mended, all goes on."""
+    devices = everywhere(begun(tmp_path, 3, "{percent: 100}"))
+    text = devices.story.read()
+    devices.story.commit({FILE: text.replace("task: classify", "task: nonsense")}, "Break it")
+    devices.asked()
+    devices.round()
+    assert devices.versions() == {1: 3}
+    assert devices.asked() == {"git": 3}, "nothing is told"
+    devices.story.commit({FILE: text}, "Mend it")
+    devices.round()
+    assert devices.versions() == {1: 3}

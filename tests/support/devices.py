@@ -88,7 +88,8 @@ class Site:
             self._trunk.refresh()
             self._fresh = True
             found = {key: self._trunk.get(key) for key in self._trunk.keys()}  # noqa: SIM118  no mapping
-            self._seen = Seen(self._trunk.head, {key: source for key, source in found.items() if source is not None})
+            models = {key: source for key, source in found.items() if source is not None}
+            self._seen = Seen(self._trunk.head, models, self._trunk.problems)
         return self._seen
 
     def next_round(self) -> None:
@@ -102,6 +103,7 @@ class Seen:
 
     head: str = ""
     models: dict[ModelKey, SourcedSpec] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
 
 
 class LinkedTrunk:
@@ -130,7 +132,7 @@ class LinkedTrunk:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        return ()
+        return self._seen.problems
 
 
 class Simulated:
