@@ -216,6 +216,11 @@ def test_a_model_whose_file_broke_serves_on_and_is_told_of_as_it_was(tmp_path: P
     devices.round()
     assert devices.versions() == {1: 3}
     assert devices.asked() == {"git": 3}, "nothing is told"
+    for device in devices.all:  # nor does one withdraw it that forgot what it serves
+        shutil.rmtree(tmp_path / "devices" / device.name)
+        device.restart()
+    devices.round()
+    assert devices.versions() == {1: 3}
     devices.story.commit({FILE: text}, "Mend it")
     devices.round()
     assert devices.versions() == {1: 3}
