@@ -27,6 +27,8 @@ from specs.moments import iso, unix
 from specs.names import serving_name
 
 log = logging.getLogger("trunkline.device")
+_SOON = 5.0
+"""Seconds until a device looks again that has something under way; twice as long each time after that."""
 _FIRST_BACKOFF, _LAST_BACKOFF = 5.0, 900.0
 """Seconds between two tries to tell, while the store cannot be reached."""
 
@@ -88,9 +90,16 @@ class DeviceAgent:
         return self._speak(report) or busy or behind
 
     def forever(self, interval: float, stop: Event) -> None:
-        """Look about every ``interval`` seconds until told to stop; while something is under way, more often."""
+        """Look about every ``interval`` seconds until told to stop; while something is under way, more often.
+
+        What lasts is soon looked at no more often than the rest: thousands of devices must not fall upon a git or a
+        store that is down.
+        """
+        soon = _SOON
         while not stop.is_set():
-            pace = min(interval, 5.0) if self.once() else interval
+            busy = self.once()
+            pace = min(interval, soon) if busy else interval
+            soon = soon * 2 if busy else _SOON
             stop.wait(pace * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
+from threading import Event
 
 from specs.facts import PullState
 from specs.fleet import DEVICES
@@ -224,3 +225,33 @@ def test_a_model_whose_file_broke_serves_on_and_is_told_of_as_it_was(tmp_path: P
     devices.story.commit({FILE: text}, "Mend it")
     devices.round()
     assert devices.versions() == {1: 3}
+
+
+class _Waits(Event):
+    """An event that is set after some waits, none of which takes any time."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left, self.waits = count, list[float]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        if len(self.waits) == self.left:
+            self.set()
+        return self.is_set()
+
+
+def test_trouble_that_lasts_is_looked_at_at_the_usual_pace(tmp_path: Path) -> None:
+    """A device without a network asks again soon, then less and less often, never less than ever."""
+    device = begun(tmp_path, 1, "{percent: 100}").all[0]
+    device.link.up = False
+    stop = _Waits(8)
+    device.agent.forever(60.0, stop)
+    assert all(4 <= first <= 6 and 8 <= second <= 12 for first, second in [stop.waits[:2]])
+    assert all(48 <= wait <= 72 for wait in stop.waits[4:])
+    device.link.up = True
+    device.agent.once()
+    quiet = _Waits(3)
+    device.agent.once()
+    device.agent.forever(60.0, quiet)
+    assert quiet.waits[-1] >= 48
