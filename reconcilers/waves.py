@@ -25,6 +25,8 @@ from specs.status import Reason
 
 MAX_SILENT = 10
 """Per cent of a wave's devices that hold nobody up, where ``edge.maxSilent`` does not say."""
+LOOK = 60.0
+"""Seconds after which devices are looked at again although nothing is to be done: no watch tells of their news."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def plan_fleet(ctx: Context) -> Step | None:
     if not devices:
         wanted = ", ".join(f"{name}={value}" for name, value in sorted((serving.edge.devices or {}).items()))
         text = f"no device{f' with {wanted}' if wanted else ''} has told of itself yet"
-        return Step(Type.FLEET, Verdict.REST, Reason.NO_DEVICES, text)
+        return Step(Type.FLEET, Verdict.REST, Reason.NO_DEVICES, text, after=LOOK)
     return _Rollout(ctx, serving.edge, release, release.exports[serving.export], devices).step()
 
 
@@ -180,7 +182,7 @@ class _Rollout:
         silent = f"; {len(there.silent)} more have not told yet" if there.silent else ""
         failed = f"; {there.failed[0][0]} cannot: {there.failed[0][1]}" if there.failed else ""
         text = f"{self.title} serves on {len(there.serving)} of {there.total} devices{silent}{failed}"
-        return Step(Type.FLEET, Verdict.DONE, Reason.FLEET_SERVING, text)
+        return Step(Type.FLEET, Verdict.DONE, Reason.FLEET_SERVING, text, after=LOOK)
 
 
 def halted(record: HaltRecord) -> str:

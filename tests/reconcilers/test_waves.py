@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reconcilers.actions import Action, HaltWaves, OpenWave, Propose, RollOut
 from reconcilers.context import Step, Verdict
 from reconcilers.devices import as_reached, is_reached
+from reconcilers.waves import LOOK
 from specs.fleet import RANKS, Device, Waves, rank
 from specs.release import Denied
 from specs.serving import Edge
@@ -100,6 +101,14 @@ def test_a_wave_waits_for_its_soak_and_no_longer_and_says_when_to_look_again() -
     stage = on_devices()
     late = stage.but(devices=fleet(stage, serving=2), waves=opened(stage, [2], when=NOW - 60))
     assert step(late).reason is Reason.WAVE_SOAKING, "a device whose clock is wrong shortens no soak"
+
+
+def test_a_fleet_at_rest_is_looked_at_again_for_nobody_tells_of_its_news() -> None:
+    """The first device to come, or one that fails after the last wave, must not wait for a full look hours later."""
+    assert on_devices().plan.after == LOOK
+    assert at([2, 10, 20], serving=20).plan.after == LOOK
+    assert on_devices().but(devices=None).plan.after == 0, "where nobody looks after devices there is no news"
+    assert at([2], serving=1, failed=1).plan.after == 0, "people must act"
 
 
 def test_failures_beyond_the_limit_halt_once_and_a_rollback_is_proposed() -> None:
