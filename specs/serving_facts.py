@@ -83,8 +83,6 @@ class ServingState:
     """What the host made of the file that serves, as in ``ServingTarget``; None where nobody knows."""
     failed_build: str | None = None
     """What it was to make of ``failed_file``; None where nobody knows."""
-    runtime: Mapping[str, str] = field(default_factory=dict)
-    """Of the device that could not load it because it was made for another kind of device; else empty."""
     asked: str | None = None
     """Digest of the export that the host works towards, where it goes on trying by itself; None where it does not."""
     asked_version: int | None = None
@@ -107,8 +105,5 @@ class ServingState:
 
     @property
     def refused_by(self) -> Mapping[str, str]:
-        """What the device is like for which ``failed_file`` is the wrong engine; empty where that is not why.
-
-        Where a host tells nothing but words, they have it.
-        """
-        return (self.runtime or refused_by(self.failure)) if self.failed_file else {}
+        """What the device is like for which ``failed_file`` is the wrong engine; empty where that is not why."""
+        return refused_by(self.failure) if self.failed_file else {}
